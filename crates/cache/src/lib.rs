@@ -1,0 +1,1 @@
+//! One cache in process, on Redis or both.

@@ -1,0 +1,1 @@
+//! PostgreSQL: deadpool-postgres made safe for services that scale by themselves.

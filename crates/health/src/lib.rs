@@ -1,0 +1,1 @@
+//! Health checks that run in the background, read from memory.

@@ -1,0 +1,1 @@
+//! Background work on PostgreSQL, enqueued in the transaction that causes it.

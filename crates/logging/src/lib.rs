@@ -1,0 +1,1 @@
+//! Flat one-line JSON logs for the cloud, pretty ones for people.

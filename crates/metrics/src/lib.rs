@@ -1,0 +1,1 @@
+//! Prometheus exposition for the metrics facade.

@@ -1,0 +1,1 @@
+//! Files on local disk, Alibaba Cloud OSS or in memory, behind one handle.

@@ -1,0 +1,1 @@
+//! Throw-away servers, an OSS server that checks signatures, and conformance suites.

@@ -1,0 +1,1 @@
+//! The platform: modules written once, run in every deployment mode.
