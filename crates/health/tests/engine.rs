@@ -29,7 +29,12 @@ enum Step {
 impl Scripted {
     fn new(name: &'static str, script: impl IntoIterator<Item = Step>) -> Arc<Self> {
         let script = Mutex::new(script.into_iter().collect());
-        Arc::new(Self { name, script, runs: AtomicUsize::new(0), delay: Duration::from_millis(3) })
+        Arc::new(Self {
+            name,
+            script,
+            runs: AtomicUsize::new(0),
+            delay: Duration::from_millis(3),
+        })
     }
 
     fn runs(&self) -> usize {
@@ -48,7 +53,11 @@ impl Check for Scripted {
         tokio::time::sleep(self.delay).await;
         let step = {
             let mut script = self.script.lock().unwrap();
-            if script.len() > 1 { script.pop_front().unwrap() } else { script[0].clone() }
+            if script.len() > 1 {
+                script.pop_front().unwrap()
+            } else {
+                script[0].clone()
+            }
         };
         match step {
             Step::Say(outcome) => outcome,
@@ -67,7 +76,10 @@ fn down() -> Step {
 }
 
 async fn first_round(monitor: &HealthMonitor) -> Snapshot {
-    assert!(monitor.wait_first_round(Duration::from_secs(2)).await, "every check reports");
+    assert!(
+        monitor.wait_first_round(Duration::from_secs(2)).await,
+        "every check reports"
+    );
     monitor.snapshot()
 }
 
@@ -77,15 +89,26 @@ async fn pass(millis: u64) {
 
 #[tokio::test(start_paused = true)]
 async fn nothing_is_known_before_the_first_result() {
-    let monitor = HealthMonitor::builder().check(Scripted::new("database", [up()])).start();
+    let monitor = HealthMonitor::builder()
+        .check(Scripted::new("database", [up()]))
+        .start();
     let before = monitor.snapshot();
-    assert_eq!((before.status, before.database), (Status::Error, DatabaseState::Disconnected));
+    assert_eq!(
+        (before.status, before.database),
+        (Status::Error, DatabaseState::Disconnected)
+    );
     assert_eq!(before.checks[0].status, CheckStatus::Pending);
 
     let started = tokio::time::Instant::now();
     let after = first_round(&monitor).await;
-    assert!(started.elapsed() < Duration::from_millis(50), "the first run waits for nothing");
-    assert_eq!((after.status, after.database), (Status::Ok, DatabaseState::Connected));
+    assert!(
+        started.elapsed() < Duration::from_millis(50),
+        "the first run waits for nothing"
+    );
+    assert_eq!(
+        (after.status, after.database),
+        (Status::Ok, DatabaseState::Connected)
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -96,23 +119,40 @@ async fn two_failures_go_down_and_one_success_comes_up() {
 
     pass(5_600).await; // one failure: not believed
     let once = monitor.snapshot();
-    assert_eq!((once.status, once.checks[0].consecutive_failures), (Status::Ok, 1));
+    assert_eq!(
+        (once.status, once.checks[0].consecutive_failures),
+        (Status::Ok, 1)
+    );
     pass(1_200).await; // looked again after a second: up
-    assert_eq!((check.runs(), monitor.snapshot().checks[0].consecutive_failures), (3, 0));
+    assert_eq!(
+        (check.runs(), monitor.snapshot().checks[0].consecutive_failures),
+        (3, 0)
+    );
 
     pass(5_600 + 1_200).await; // two failures in a row
     let gone = monitor.snapshot();
-    assert_eq!((gone.status, gone.database), (Status::Error, DatabaseState::Disconnected));
-    assert_eq!((gone.status_code(), gone.checks[0].error_kind.as_deref()), (503, Some("refused")));
+    assert_eq!(
+        (gone.status, gone.database),
+        (Status::Error, DatabaseState::Disconnected)
+    );
+    assert_eq!(
+        (gone.status_code(), gone.checks[0].error_kind.as_deref()),
+        (503, Some("refused"))
+    );
 
     pass(5_600).await; // one success
     let back = monitor.snapshot();
-    assert_eq!((back.status_code(), back.checks[0].error_kind.as_deref()), (200, None));
+    assert_eq!(
+        (back.status_code(), back.checks[0].error_kind.as_deref()),
+        (200, None)
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_first_failure_counts_at_once() {
-    let monitor = HealthMonitor::builder().check(Scripted::new("database", [down()])).start();
+    let monitor = HealthMonitor::builder()
+        .check(Scripted::new("database", [down()]))
+        .start();
     assert_eq!(first_round(&monitor).await.status, Status::Error);
 }
 
@@ -127,10 +167,15 @@ async fn the_interval_is_five_seconds_and_a_little() {
 
 #[tokio::test(start_paused = true)]
 async fn a_hanging_check_is_dropped_after_its_timeout() {
-    let monitor = HealthMonitor::builder().check(Scripted::new("storage", [Step::Hang])).start();
+    let monitor = HealthMonitor::builder()
+        .check(Scripted::new("storage", [Step::Hang]))
+        .start();
     let snapshot = first_round(&monitor).await;
     let check = snapshot.check("storage").unwrap();
-    assert_eq!((check.status, check.error_kind.as_deref()), (CheckStatus::Down, Some("timeout")));
+    assert_eq!(
+        (check.status, check.error_kind.as_deref()),
+        (CheckStatus::Down, Some("timeout"))
+    );
     assert_eq!(check.latency, Some(Duration::from_millis(800)));
 }
 
@@ -138,21 +183,29 @@ async fn a_hanging_check_is_dropped_after_its_timeout() {
 async fn a_panicking_check_fails_and_runs_again() {
     let check = Scripted::new("storage", [Step::Panic, up()]);
     let monitor = HealthMonitor::builder().check(check).start();
-    assert_eq!(first_round(&monitor).await.checks[0].error_kind.as_deref(), Some("panic"));
+    assert_eq!(
+        first_round(&monitor).await.checks[0].error_kind.as_deref(),
+        Some("panic")
+    );
     pass(5_600).await;
     assert_eq!(monitor.snapshot().status, Status::Ok);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_result_that_is_too_old_no_longer_counts() {
-    let monitor = HealthMonitor::builder().check(Scripted::new("database", [up()])).start();
+    let monitor = HealthMonitor::builder()
+        .check(Scripted::new("database", [up()]))
+        .start();
     first_round(&monitor).await;
     monitor.shutdown().await; // from here on nobody looks
     pass(14_900).await;
     assert_eq!(monitor.snapshot().status, Status::Ok);
     pass(200).await;
     let stale = monitor.snapshot();
-    assert_eq!((stale.status, stale.database), (Status::Error, DatabaseState::Disconnected));
+    assert_eq!(
+        (stale.status, stale.database),
+        (Status::Error, DatabaseState::Disconnected)
+    );
     assert_eq!(stale.checks[0].error_kind.as_deref(), Some("stale"));
 }
 
@@ -170,27 +223,40 @@ async fn a_module_check_degrades_and_never_takes_the_service_down() {
 #[tokio::test(start_paused = true)]
 async fn a_saturated_database_is_degraded_but_connected() {
     let busy = Step::Say(Outcome::degraded("pool saturated"));
-    let monitor = HealthMonitor::builder().check(Scripted::new("database", [busy])).start();
+    let monitor = HealthMonitor::builder()
+        .check(Scripted::new("database", [busy]))
+        .start();
     let snapshot = first_round(&monitor).await;
-    assert_eq!((snapshot.status, snapshot.database), (Status::Degraded, DatabaseState::Connected));
+    assert_eq!(
+        (snapshot.status, snapshot.database),
+        (Status::Degraded, DatabaseState::Connected)
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_public_answer_is_byte_exact() {
-    let monitor = HealthMonitor::builder().check(Scripted::new("database", [up(), down(), down()])).start();
+    let monitor = HealthMonitor::builder()
+        .check(Scripted::new("database", [up(), down(), down()]))
+        .start();
     let at = |text: &str| text.parse().unwrap();
     assert_eq!(
-        first_round(&monitor).await.to_public_json(at("2025-11-16T10:30:00Z")),
+        first_round(&monitor)
+            .await
+            .to_public_json(at("2025-11-16T10:30:00Z")),
         r#"{"status":"ok","database":"connected","timestamp":"2025-11-16T10:30:00.000Z"}"#
     );
     pass(7_000).await;
     assert_eq!(
-        monitor.snapshot().to_public_json(at("2025-11-16T10:30:00.123999Z")),
+        monitor
+            .snapshot()
+            .to_public_json(at("2025-11-16T10:30:00.123999Z")),
         r#"{"status":"error","database":"disconnected","timestamp":"2025-11-16T10:30:00.123Z"}"#
     );
     let bare = HealthMonitor::builder().start();
     assert_eq!(
-        first_round(&bare).await.to_public_json(at("2025-11-16T18:30:00.5+08:00")),
+        first_round(&bare)
+            .await
+            .to_public_json(at("2025-11-16T18:30:00.5+08:00")),
         r#"{"status":"ok","database":"disabled","timestamp":"2025-11-16T10:30:00.500Z"}"#
     );
 }
@@ -212,11 +278,17 @@ async fn the_detailed_answer_begins_like_the_public_one_and_hides_error_text() {
     assert!(!detailed.contains("hunter2"), "{detailed}");
 
     let value: serde_json::Value = serde_json::from_str(&detailed).unwrap();
-    assert_eq!((&value["version"], &value["uptime_ms"]), (&"1.2.3".into(), &1_003.into()));
+    assert_eq!(
+        (&value["version"], &value["uptime_ms"]),
+        (&"1.2.3".into(), &1_003.into())
+    );
     let database = &value["checks"]["database"];
     assert_eq!(database["status"], "up");
     assert_eq!(database["critical"], true);
-    assert_eq!((&database["latency_ms"], &database["age_ms"]), (&3.into(), &1_000.into()));
+    assert_eq!(
+        (&database["latency_ms"], &database["age_ms"]),
+        (&3.into(), &1_000.into())
+    );
     assert!(database["checked_at"].as_str().unwrap().ends_with('Z'));
     assert!(database["error_kind"].is_null());
     assert_eq!(value["checks"]["asl.\"index\""]["error_kind"], "unspecified");
@@ -224,7 +296,10 @@ async fn the_detailed_answer_begins_like_the_public_one_and_hides_error_text() {
 
 #[tokio::test(start_paused = true)]
 async fn waiting_for_the_first_round_has_a_deadline() {
-    let settings = HealthSettings { timeout: Duration::from_secs(60), ..HealthSettings::default() };
+    let settings = HealthSettings {
+        timeout: Duration::from_secs(60),
+        ..HealthSettings::default()
+    };
     let monitor = HealthMonitor::builder()
         .settings(settings)
         .check(Scripted::new("storage", [Step::Hang]))
@@ -236,10 +311,17 @@ async fn waiting_for_the_first_round_has_a_deadline() {
 
 #[tokio::test(start_paused = true)]
 async fn probes_follow_the_life_of_the_process() {
-    let monitor = HealthMonitor::builder().check(Scripted::new("database", [down()])).start();
+    let monitor = HealthMonitor::builder()
+        .check(Scripted::new("database", [down()]))
+        .start();
     first_round(&monitor).await;
     let codes = |m: &HealthMonitor| {
-        (m.phase(), m.liveness().status_code(), m.readiness().status_code(), m.startup().status_code())
+        (
+            m.phase(),
+            m.liveness().status_code(),
+            m.readiness().status_code(),
+            m.startup().status_code(),
+        )
     };
     assert_eq!(codes(&monitor), (Phase::Starting, 200, 503, 503));
     assert_eq!(monitor.startup().to_json(), r#"{"status":"starting"}"#);
@@ -264,7 +346,10 @@ async fn observers_see_every_result_and_may_panic() {
     first_round(&monitor).await;
     pass(7_000).await;
     use CheckStatus::{Down, Up};
-    assert_eq!(*seen.lock().unwrap(), [(Up, false, true), (Up, true, false), (Down, true, true)]);
+    assert_eq!(
+        *seen.lock().unwrap(),
+        [(Up, false, true), (Up, true, false), (Down, true, true)]
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -296,7 +381,10 @@ async fn a_taken_name_gets_a_number() {
 /// Real time: one worker, held by a blocking call, and the probe asked from another thread.
 #[test]
 fn a_blocked_event_loop_is_lag_and_then_wedged() {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .unwrap();
     let settings = HealthSettings {
         heartbeat: Duration::from_millis(20),
         wedged_after: Duration::from_millis(800),
