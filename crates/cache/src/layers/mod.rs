@@ -1,0 +1,3 @@
+mod guard;
+
+pub use guard::{Guard, GuardSettings};
