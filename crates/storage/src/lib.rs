@@ -1,1 +1,34 @@
-//! Files on local disk, Alibaba Cloud OSS or in memory, behind one handle.
+#![doc = include_str!("../README.md")]
+
+mod adapter;
+mod body;
+mod config;
+mod content;
+mod crc;
+mod encode;
+mod error;
+mod factory;
+mod health_check;
+mod key;
+pub mod layers;
+mod listing;
+mod memory;
+mod object;
+mod options;
+mod signer;
+mod storage;
+mod upload_many;
+
+pub use adapter::StorageAdapter;
+pub use async_trait::async_trait;
+pub use body::{Body, ByteStream};
+pub use config::{Addressing, Durability, OssClientKind, OssConfig, SignatureVersion, StorageConfig};
+pub use content::{MAX_METADATA_BYTES, attachment, guess_content_type, inline};
+pub use error::{BoxError, Error, ErrorKind, Result};
+pub use factory::StorageFactory;
+pub use key::{Key, MAX_KEY_BYTES, MAX_SEGMENT_BYTES, RESERVED_SEGMENT};
+pub use memory::MemoryAdapter;
+pub use object::{ContentRange, Download, Entry, ListPage, Metadata, SignedUrl, Stored};
+pub use options::{ByteRange, GetOptions, ListOptions, MAX_PAGE, PutOptions, SignMethod, SignOptions};
+pub use signer::{Grant, UrlSigner};
+pub use storage::Storage;

@@ -1,0 +1,81 @@
+//! The contract between the handle and a back end.
+
+use std::{fmt::Debug, sync::Arc};
+
+use async_trait::async_trait;
+
+use crate::{
+    Body, Download, Error, ErrorKind, GetOptions, Key, ListOptions, ListPage, Metadata, PutOptions, Result,
+    SignOptions, SignedUrl, Stored, UrlSigner,
+};
+
+/// A back end that keeps objects. Implement it to bring your own, and [register](crate::StorageFactory::register) it.
+///
+/// What every implementation promises, and what the conformance suite checks:
+///
+/// - **A write is atomic.** A reader sees the old object or the new one, whole, never a mixture; a failed, cancelled or
+///   cut-off write leaves the old state. When [`put`](Self::put) returns, a following read sees the new object.
+/// - **Options arrive checked and complete**: keys by their type, `content_type` is always set, ranges are not empty, list
+///   limits are within 1..=1000. The content type, disposition and metadata come and go with the content, atomically.
+/// - **Create-only** writes are race-free: of many at once exactly one succeeds.
+/// - **Deleting what isn't there succeeds.** Reading it is [`NotFound`](crate::ErrorKind::NotFound).
+/// - **Lists** are in byte order of the whole key and never show temporary or reserved files.
+/// - **Every call ends**: on a network, each has its own deadline; dropping a future stops the work and cleans up.
+/// - **Errors** have the right [`ErrorKind`](crate::ErrorKind), say whether a repetition may help, and hold no secret.
+#[async_trait]
+pub trait StorageAdapter: Send + Sync + Debug + 'static {
+    /// The name in metrics and logs: `local`, `oss`, `memory`.
+    fn name(&self) -> &'static str;
+
+    /// Stores an object, replacing an old one unless `create_only` is set.
+    async fn put(&self, key: &Key, body: Body, options: &PutOptions) -> Result<Stored>;
+
+    /// Opens an object, or a part of it, for reading.
+    async fn get(&self, key: &Key, options: &GetOptions) -> Result<Download>;
+
+    /// What is known of an object.
+    async fn head(&self, key: &Key) -> Result<Metadata>;
+
+    /// Removes an object; a missing one is no error.
+    async fn delete(&self, key: &Key) -> Result<()>;
+
+    /// Removes many objects; one result for each key, in the same order.
+    async fn delete_many(&self, keys: &[Key]) -> Vec<Result<()>> {
+        let mut results = Vec::with_capacity(keys.len());
+        for key in keys {
+            results.push(self.delete(key).await);
+        }
+        results
+    }
+
+    /// Copies an object with its content type and metadata, replacing the target.
+    async fn copy(&self, from: &Key, to: &Key) -> Result<Stored>;
+
+    /// One page of the keys that start with `prefix`.
+    async fn list(&self, prefix: &str, options: &ListOptions) -> Result<ListPage>;
+
+    /// The address of an object without a signature.
+    fn url(&self, key: &str) -> String;
+
+    /// An address with a signature.
+    async fn signed_url(&self, key: &Key, options: &SignOptions) -> Result<SignedUrl>;
+
+    /// The cheapest call that shows that the back end can be used; run in the background by the health check.
+    async fn check(&self) -> Result<()>;
+
+    /// The signer of this adapter's URLs if they lead to this process, where an
+    /// [`ObjectServer`](crate::serve::ObjectServer) has to answer them; `None` if the back end serves them itself.
+    fn url_signer(&self) -> Option<Arc<UrlSigner>> {
+        None
+    }
+}
+
+/// For an adapter that answered for fewer keys than it was asked about.
+pub(crate) fn no_result(key: &Key) -> Error {
+    Error::new(
+        ErrorKind::Unexpected,
+        "delete",
+        key.as_str(),
+        "the adapter gave no result for this key",
+    )
+}

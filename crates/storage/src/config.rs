@@ -1,0 +1,221 @@
+//! The settings: one documented field per variable.
+
+use std::path::PathBuf;
+
+use zhuji_config::{Config, ConfigEnum, Reader, Secret, Url};
+
+/// Where files are kept.
+#[derive(Config, Clone, Debug)]
+#[config(title = "Storage", prefixes("STORAGE_", "OSS_"), check = check, impl_default)]
+pub struct StorageConfig {
+    /// Which adapter holds the files: `local`, `oss`, `memory`, or a registered name.
+    #[config(
+        env = "STORAGE_TYPE",
+        default = "local",
+        default_note = "`oss` in cloud and hybrid mode"
+    )]
+    pub kind: String,
+    /// Root directory of the local adapter; created if it is missing.
+    #[config(env = "STORAGE_LOCAL_DIR", default = "./uploads")]
+    pub local_dir: PathBuf,
+    /// How hard the local adapter pushes a write to the disk before it acknowledges it.
+    #[config(
+        env = "STORAGE_DURABILITY",
+        default = "fsync",
+        default_note = "`rename` in development"
+    )]
+    pub durability: Durability,
+    /// Public base of object URLs: a CDN, or a custom domain bound to the bucket.
+    #[config(
+        env = "STORAGE_PUBLIC_URL",
+        default_note = "from BASE_URL or the bucket",
+        example = "https://files.example.com"
+    )]
+    pub public_url: Option<Url>,
+    /// Public address of this service; object URLs of the local adapter are below its `/uploads`.
+    #[config(env = "BASE_URL", default_note = "http://localhost:$PORT")]
+    pub base_url: Option<Url>,
+    /// Key of local signed URLs, at least 16 bytes; every instance on the same files needs the same one.
+    #[config(
+        env = "STORAGE_SIGNING_KEY",
+        default_note = "random, kept in the data directory"
+    )]
+    pub signing_key: Option<Secret>,
+    /// Keys that start so are readable without a signature, comma separated; everything else is private.
+    #[config(env = "STORAGE_PUBLIC_PREFIXES", example = "avatars/")]
+    pub public_prefixes: Vec<String>,
+    /// Objects in flight in one `upload_many`.
+    #[config(env = "STORAGE_CONCURRENCY", default = 10)]
+    pub concurrency: usize,
+    /// Alibaba Cloud OSS.
+    #[config(nested)]
+    pub oss: OssConfig,
+}
+
+/// The bucket and the way to it.
+#[derive(Config, Clone, Debug)]
+#[config(title = "Alibaba Cloud OSS", impl_default)]
+pub struct OssConfig {
+    /// Region of the bucket; `oss-cn-hangzhou` and `cn-hangzhou` are both understood.
+    #[config(env = "OSS_REGION", example = "cn-hangzhou")]
+    pub region: Option<String>,
+    /// Name of the bucket.
+    #[config(env = "OSS_BUCKET", example = "aiclinical-prod")]
+    pub bucket: Option<String>,
+    /// Access key id, of a RAM user with rights on this bucket only.
+    #[config(env = "OSS_ACCESS_KEY_ID")]
+    pub access_key_id: Option<Secret>,
+    /// Access key secret.
+    #[config(env = "OSS_ACCESS_KEY_SECRET")]
+    pub access_key_secret: Option<Secret>,
+    /// Security token of temporary (STS) keys.
+    #[config(env = "OSS_SECURITY_TOKEN")]
+    pub security_token: Option<Secret>,
+    /// Where traffic goes: a host, or a URL for another scheme or port.
+    #[config(
+        env = "OSS_ENDPOINT",
+        default_note = "from the region",
+        example = "oss-cn-hangzhou.aliyuncs.com"
+    )]
+    pub endpoint: Option<String>,
+    /// Send traffic to the region's internal endpoint, which is free of charge inside Alibaba Cloud.
+    #[config(env = "OSS_INTERNAL", default = false, default_note = "`true` in production")]
+    pub internal: bool,
+    /// How the bucket appears in the address of the endpoint.
+    #[config(env = "OSS_ADDRESSING", default = "auto")]
+    pub addressing: Addressing,
+    /// Signature algorithm; `v1` only for old private clouds.
+    #[config(env = "OSS_SIGNATURE_VERSION", default = "v4")]
+    pub signature_version: SignatureVersion,
+    /// Which client speaks to OSS.
+    #[config(env = "OSS_CLIENT", default = "native")]
+    pub client: OssClientKind,
+    /// RAM role that this service may assume by its OIDC token, when there are no access keys.
+    #[config(env = "ALIBABA_CLOUD_ROLE_ARN")]
+    pub role_arn: Option<String>,
+    /// The OIDC identity provider of the role.
+    #[config(env = "ALIBABA_CLOUD_OIDC_PROVIDER_ARN")]
+    pub oidc_provider_arn: Option<String>,
+    /// File with the OIDC token; read again at every refresh.
+    #[config(env = "ALIBABA_CLOUD_OIDC_TOKEN_FILE")]
+    pub oidc_token_file: Option<PathBuf>,
+}
+
+/// How hard a local write is pushed to the disk.
+#[derive(ConfigEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// Atomic, and safe when the process dies; the last seconds may be lost when the power fails.
+    Rename,
+    /// Also safe when the power fails: file and directory are synced before the write is acknowledged.
+    Fsync,
+}
+
+/// How the bucket appears in the endpoint's address.
+#[derive(ConfigEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Addressing {
+    /// `path` for an IP address or `localhost`, else `virtual`.
+    Auto,
+    /// `https://bucket.endpoint/key`, the only style of OSS itself.
+    Virtual,
+    /// `http://endpoint/bucket/key`, for servers that stand in for OSS.
+    Path,
+    /// `https://endpoint/key`: the endpoint is a custom domain bound to the bucket.
+    Cname,
+}
+
+/// Signature algorithm of OSS.
+#[derive(ConfigEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SignatureVersion {
+    /// HMAC-SHA256, bound to day and region.
+    V4,
+    /// HMAC-SHA1; OSS refuses it for new accounts and buckets since 2025.
+    V1,
+}
+
+/// Which client speaks to OSS.
+#[derive(ConfigEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OssClientKind {
+    /// The one of this crate.
+    Native,
+    /// The `aliyun-oss-rust-sdk` crate, if this build contains it.
+    Sdk,
+}
+
+impl StorageConfig {
+    /// The base of URLs that this process serves itself.
+    pub(crate) fn served_base(&self) -> String {
+        match (&self.public_url, &self.base_url) {
+            (Some(public), _) => public.as_str().trim_end_matches('/').to_owned(),
+            (None, Some(base)) => format!("{}/uploads", base.as_str().trim_end_matches('/')),
+            (None, None) => "http://localhost:3001/uploads".to_owned(),
+        }
+    }
+}
+
+fn check(config: &StorageConfig, reader: &mut Reader<'_>) {
+    if config.kind != "oss" {
+        return;
+    }
+    let oss = &config.oss;
+    let because = "STORAGE_TYPE is `oss`";
+    reader.require("OSS_REGION", oss.region.is_some(), because);
+    reader.require("OSS_BUCKET", oss.bucket.is_some(), because);
+    if oss.has_oidc_role() && oss.access_key_id.is_none() && oss.access_key_secret.is_none() {
+        return;
+    }
+    let because =
+        "STORAGE_TYPE is `oss` and there is no OIDC role (ALIBABA_CLOUD_ROLE_ARN and its two companions)";
+    reader.require("OSS_ACCESS_KEY_ID", oss.access_key_id.is_some(), because);
+    reader.require("OSS_ACCESS_KEY_SECRET", oss.access_key_secret.is_some(), because);
+}
+
+impl OssConfig {
+    pub(crate) fn has_oidc_role(&self) -> bool {
+        self.role_arn.is_some() && self.oidc_provider_arn.is_some() && self.oidc_token_file.is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use zhuji_config::load_from_pairs;
+
+    use super::*;
+
+    #[test]
+    fn defaults_are_those_of_the_documentation() {
+        let config = load_from_pairs::<StorageConfig>(Vec::<(&str, &str)>::new()).unwrap();
+        assert_eq!(format!("{config:?}"), format!("{:?}", StorageConfig::default()));
+        assert_eq!(config.kind, "local");
+        assert_eq!(config.durability, Durability::Fsync);
+        assert_eq!(config.concurrency, 10);
+        assert_eq!(config.served_base(), "http://localhost:3001/uploads");
+    }
+
+    #[test]
+    fn everything_missing_for_oss_is_said_at_once() {
+        let report = load_from_pairs::<StorageConfig>([("STORAGE_TYPE", "oss")])
+            .unwrap_err()
+            .to_string();
+        for name in [
+            "OSS_REGION",
+            "OSS_BUCKET",
+            "OSS_ACCESS_KEY_ID",
+            "OSS_ACCESS_KEY_SECRET",
+        ] {
+            assert!(report.contains(name), "{name}: {report}");
+        }
+    }
+
+    #[test]
+    fn an_oidc_role_replaces_keys() {
+        load_from_pairs::<StorageConfig>([
+            ("STORAGE_TYPE", "oss"),
+            ("OSS_REGION", "oss-cn-hangzhou"),
+            ("OSS_BUCKET", "b"),
+            ("ALIBABA_CLOUD_ROLE_ARN", "acs:ram::1:role/x"),
+            ("ALIBABA_CLOUD_OIDC_PROVIDER_ARN", "acs:ram::1:oidc-provider/x"),
+            ("ALIBABA_CLOUD_OIDC_TOKEN_FILE", "/var/run/token"),
+        ])
+        .unwrap();
+    }
+}

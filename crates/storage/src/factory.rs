@@ -1,0 +1,97 @@
+//! From settings to a handle.
+
+use std::{collections::BTreeMap, fmt, sync::Arc};
+
+use futures_util::future::BoxFuture;
+
+use crate::{
+    Error, ErrorKind, MemoryAdapter, Result, Storage, StorageAdapter, StorageConfig, UrlSigner,
+    memory::random_key, storage::Settings,
+};
+
+type Build = dyn Fn(StorageConfig) -> BoxFuture<'static, Result<Arc<dyn StorageAdapter>>> + Send + Sync;
+
+/// Turns a [`StorageConfig`] into a [`Storage`], with the standard layers around the adapter.
+#[derive(Default)]
+pub struct StorageFactory {
+    registered: BTreeMap<String, Arc<Build>>,
+}
+
+impl StorageFactory {
+    /// A factory that knows `local`, `oss` and `memory`.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Teaches the factory another adapter, chosen with `STORAGE_TYPE=name`. A built-in name is replaced.
+    #[must_use]
+    pub fn register<F, A>(
+        mut self,
+        name: impl Into<String>,
+        build: impl Fn(StorageConfig) -> F + Send + Sync + 'static,
+    ) -> Self
+    where
+        F: Future<Output = Result<A>> + Send + 'static,
+        A: StorageAdapter,
+    {
+        let build: Arc<Build> = Arc::new(move |config| {
+            let adapter = build(config);
+            Box::pin(async move { Ok(Arc::new(adapter.await?) as Arc<dyn StorageAdapter>) })
+        });
+        self.registered.insert(name.into(), build);
+        self
+    }
+
+    /// Builds the handle. Local: creates and probes the directory. OSS: no request is sent; see [`Storage::check`].
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] for settings that can't work, naming the variable; I/O errors of the directory.
+    pub async fn build(&self, config: &StorageConfig) -> Result<Storage> {
+        let adapter = self.adapter(config).await?;
+        for prefix in &config.public_prefixes {
+            crate::key::check_prefix(prefix)?;
+        }
+        let settings = Settings {
+            concurrency: config.concurrency.max(1),
+            public_prefixes: config.public_prefixes.clone(),
+        };
+        Ok(Storage::with_settings(adapter, settings))
+    }
+
+    async fn adapter(&self, config: &StorageConfig) -> Result<Arc<dyn StorageAdapter>> {
+        if let Some(build) = self.registered.get(&config.kind) {
+            return build(config.clone()).await;
+        }
+        match config.kind.as_str() {
+            "memory" => {
+                let key = match &config.signing_key {
+                    Some(key) => key.expose().as_bytes().to_vec(),
+                    None => random_key(),
+                };
+                Ok(Arc::new(MemoryAdapter::with_signer(UrlSigner::new(
+                    key,
+                    config.served_base(),
+                )?)))
+            }
+            other => {
+                let mut known = vec!["local", "oss", "memory"];
+                known.extend(self.registered.keys().map(String::as_str));
+                let why = format!("there is no such adapter; known: {}", known.join(", "));
+                Err(Error::new(
+                    ErrorKind::Config,
+                    "configuration",
+                    format!("STORAGE_TYPE={other}"),
+                    why,
+                ))
+            }
+        }
+    }
+}
+
+impl fmt::Debug for StorageFactory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StorageFactory")
+            .field("registered", &self.registered.keys())
+            .finish()
+    }
+}
