@@ -1,1 +1,11 @@
 //! Throw-away servers, an OSS server that checks signatures, and conformance suites.
+
+mod ports;
+mod postgres;
+mod process;
+mod redis;
+
+pub use ports::free_port;
+pub use postgres::{DevCluster, POSTGRES_INSTALL_HINT, PostgresOptions, TestDatabase, TestPostgres};
+pub use process::ServerError;
+pub use redis::{DevRedis, REDIS_INSTALL_HINT, TestRedis};

@@ -1,0 +1,173 @@
+//! Throw-away Redis.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+
+use crate::ports::free_port;
+use crate::process::{self, Scratch, Server, ServerError, find_in_path, unprivileged};
+
+/// What to type when Redis is missing.
+pub const REDIS_INSTALL_HINT: &str = "apt-get install -y redis-server";
+
+/// A Redis server for one test: a free port of 127.0.0.1, nothing on disk, gone when dropped.
+#[derive(Debug)]
+pub struct TestRedis {
+    port: u16,
+    server: Mutex<Option<Server>>,
+    scratch: Scratch,
+}
+
+impl TestRedis {
+    /// Starts a server.
+    ///
+    /// # Panics
+    /// When Redis is not installed (the message has the apt line) or does not start.
+    pub async fn start() -> Self {
+        blocking(|| {
+            let scratch = Scratch::new("redis")?;
+            let (server, port) = start_anywhere(scratch.path(), &["--save", "", "--appendonly", "no"])?;
+            Ok(Self {
+                port,
+                server: Mutex::new(Some(server)),
+                scratch,
+            })
+        })
+        .await
+    }
+
+    /// `redis://127.0.0.1:port`
+    pub fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    /// The port, which stays the same over a [`restart`](Self::restart).
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Ends the server at once: connections are cut and every key is lost.
+    pub async fn stop(&self) {
+        let server = self.server.lock().unwrap_or_else(PoisonError::into_inner).take();
+        blocking(move || {
+            if let Some(mut server) = server {
+                server.stop(Signal::KILL);
+            }
+            Ok(())
+        })
+        .await;
+    }
+
+    /// Starts the server again, empty, on the same port; a running one is stopped first.
+    ///
+    /// # Panics
+    /// When it does not start.
+    pub async fn restart(&self) {
+        self.stop().await;
+        let (port, dir) = (self.port, self.scratch.path().to_owned());
+        let server = blocking(move || start(&dir, port, &["--save", "", "--appendonly", "no"])).await;
+        *self.server.lock().unwrap_or_else(PoisonError::into_inner) = Some(server);
+    }
+}
+
+/// A Redis that keeps its data in a directory: what `cargo xtask dev --cloud` runs.
+#[derive(Debug)]
+pub struct DevRedis {
+    url: String,
+    _server: Server,
+}
+
+impl DevRedis {
+    /// Starts the server, with its data in `dir`. It is stopped when dropped or when this process dies.
+    ///
+    /// # Errors
+    /// When Redis is missing (the message has the apt line) or does not start.
+    pub fn start(dir: impl AsRef<Path>) -> Result<Self, ServerError> {
+        let dir = dir.as_ref();
+        std::fs::create_dir_all(dir).map_err(|error| ServerError::io(dir.display(), &error))?;
+        let dir: PathBuf =
+            std::fs::canonicalize(dir).map_err(|error| ServerError::io(dir.display(), &error))?;
+        process::give_away(&dir)?;
+        let (server, port) = start_anywhere(&dir, &["--appendonly", "yes"])?;
+        Ok(Self {
+            url: format!("redis://127.0.0.1:{port}"),
+            _server: server,
+        })
+    }
+
+    /// What to put into `REDIS_URL`.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+}
+
+fn start_anywhere(dir: &Path, arguments: &[&str]) -> Result<(Server, u16), ServerError> {
+    let mut last = None;
+    for _ in 0..5 {
+        let port = free_port();
+        match start(dir, port, arguments) {
+            Ok(server) => return Ok((server, port)),
+            Err(error) if error.0.contains("Address already in use") => last = Some(error),
+            Err(error) => return Err(error),
+        }
+    }
+    Err(last.unwrap_or_else(|| ServerError::new("no free port")))
+}
+
+fn start(dir: &Path, port: u16, arguments: &[&str]) -> Result<Server, ServerError> {
+    let program = find_in_path("redis-server").ok_or_else(|| {
+        ServerError::new(format!(
+            "Redis is not installed (no redis-server in PATH): {REDIS_INSTALL_HINT}"
+        ))
+    })?;
+    let log = dir.join("log");
+    let _ = std::fs::remove_file(&log);
+    let mut command = unprivileged(&program, Some("TERM"), dir)?;
+    command
+        .current_dir("/")
+        .args(["--bind", "127.0.0.1", "--port"])
+        .arg(port.to_string());
+    command
+        .args(["--daemonize", "no", "--dir"])
+        .arg(dir)
+        .arg("--logfile")
+        .arg(&log)
+        .args(arguments);
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    std::os::unix::process::CommandExt::process_group(&mut command, 0);
+    let child =
+        process::spawn(command).map_err(|error| ServerError::io("redis-server could not be run", &error))?;
+    let mut server = Server::new(child, Signal::TERM);
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        let said = std::fs::read_to_string(&log).unwrap_or_default();
+        if let Some(status) = server.exited() {
+            let end: Vec<&str> = said.lines().rev().take(5).collect();
+            return Err(ServerError::new(format!(
+                "redis-server ended at once ({status}): {}",
+                end.join(" | ")
+            )));
+        }
+        if said.contains("Ready to accept connections") {
+            return Ok(server);
+        }
+        if Instant::now() > deadline {
+            return Err(ServerError::new("redis-server was not ready after 20 s"));
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, ServerError> + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(Ok(value)) => value,
+        Ok(Err(error)) => panic!("{error}"),
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
+    }
+}
