@@ -1,0 +1,106 @@
+//! `cargo xtask test`: every test of the workspace, against real servers.
+
+use std::process::Command;
+
+use clap::Args;
+use zhuji_testkit::TestPostgres;
+
+use crate::failure::Result;
+use crate::machine::{self, CHROMIUM, OPENSSL, POSTGRES, PYTHON, REDIS};
+use crate::process::{self, cargo};
+use crate::workspace::Workspace;
+
+#[derive(Debug, Default, Args)]
+#[command(after_help = "Examples:
+  cargo xtask test                            every test and every documentation example
+  cargo xtask test -- -p zhuji-storage        one crate (what follows `--` goes to `cargo nextest run`)
+  cargo xtask test -- -E 'test(signed_url)'   the tests whose name contains `signed_url`
+
+PostgreSQL, Redis and Chromium are found, or installed where that takes no password. One throw-away PostgreSQL serves
+the whole run; each test has its own database in it. Set TEST_DATABASE_URL to use a server of yours instead.")]
+pub(crate) struct TestArgs {
+    /// Handed to `cargo nextest run`; documentation examples are then left out
+    #[arg(last = true, value_name = "NEXTEST ARGUMENTS")]
+    nextest: Vec<String>,
+}
+
+pub(crate) fn run(workspace: &Workspace, args: &TestArgs) -> Result<()> {
+    for tool in [&POSTGRES, &REDIS, &OPENSSL] {
+        machine::ensure(tool)?;
+    }
+    for (tool, without) in [
+        (
+            &CHROMIUM,
+            "the reference service's page is not tried in a browser",
+        ),
+        (
+            &PYTHON,
+            "the OSS server is not tried with the official Python client",
+        ),
+    ] {
+        if let Err(failure) = machine::ensure(tool) {
+            println!("SKIPPED: {without}: {failure}");
+        }
+    }
+
+    // A cluster for the whole run, unless the caller brings one: a test then only creates a database.
+    let given = std::env::var("TEST_DATABASE_URL")
+        .ok()
+        .filter(|url| !url.is_empty());
+    let cluster = given.is_none().then(start_postgres).transpose()?;
+    let url = given.or_else(|| cluster.as_ref().map(|cluster| cluster.postgres.url()));
+    let prepared = |mut command: Command| {
+        command.envs(url.as_deref().map(|url| ("TEST_DATABASE_URL", url)));
+        command
+    };
+
+    // Documentation examples first, because a run's output has to end with the summary of the tests. Their failure
+    // does not keep the tests from running.
+    let examples = if args.nextest.is_empty() {
+        process::run(prepared(cargo()).args(["test", "--doc", "--workspace", "--locked"]))
+    } else {
+        Ok(())
+    };
+    let mut tests = prepared(cargo());
+    if has_nextest() {
+        tests
+            .args(["nextest", "run", "--workspace", "--locked"])
+            .args(&args.nextest);
+    } else if args.nextest.is_empty() {
+        println!("cargo-nextest is not installed: `cargo test` runs the tests instead, more slowly");
+        tests.args(["test", "--workspace", "--all-targets", "--locked"]);
+    } else {
+        return Err("cargo-nextest is not installed: cargo install --locked cargo-nextest".into());
+    }
+    let outcome = process::run(&mut tests);
+    drop(cluster);
+    outcome?;
+    examples.map_err(|failure| {
+        failure.while_doing(format!(
+            "documentation examples of {}",
+            workspace.root().display()
+        ))
+    })
+}
+
+fn has_nextest() -> bool {
+    process::run_quietly(cargo().args(["nextest", "--version"])).is_ok()
+}
+
+/// A throw-away server, and the runtime that its handle needs to be stopped in.
+struct Cluster {
+    postgres: TestPostgres,
+    _runtime: tokio::runtime::Runtime,
+}
+
+fn start_postgres() -> Result<Cluster> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    // Many test processes at once, each with pools of its own.
+    let postgres = runtime.block_on(TestPostgres::options().max_connections(500).start());
+    Ok(Cluster {
+        postgres,
+        _runtime: runtime,
+    })
+}

