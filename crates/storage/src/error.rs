@@ -172,6 +172,12 @@ impl Error {
         self
     }
 
+    /// Adds a code that tells failures of the same kind apart.
+    pub(crate) fn with_code(mut self, code: &str) -> Self {
+        self.0.code = Some(code.to_owned());
+        self
+    }
+
     /// The same error, told about another subject (a scoped key without its prefix, for example).
     #[must_use]
     pub fn with_subject(mut self, subject: impl Into<String>) -> Self {

@@ -15,6 +15,7 @@ mod listing;
 mod memory;
 mod object;
 mod options;
+pub mod serve;
 mod signer;
 mod storage;
 mod upload_many;

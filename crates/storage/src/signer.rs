@@ -13,6 +13,9 @@ const SIGNATURE: &str = "x-zhuji-signature";
 const DISPOSITION: &str = "response-content-disposition";
 const CONTENT_TYPE: &str = "response-content-type";
 
+/// The code of a refusal because of age alone.
+pub(crate) const EXPIRED: &str = "Expired";
+
 /// Signs and verifies URLs with HMAC-SHA256, over method, key, expiry, content type and response overrides.
 ///
 /// The rules are those of an OSS V4 signed URL: a URL is good for one method; an upload must send exactly the content
@@ -136,7 +139,9 @@ impl UrlSigner {
             .duration_until(Timestamp::from_second(expires).unwrap_or(Timestamp::MIN))
             .is_negative()
         {
-            return Err(denied("the address has expired").with_hint("ask for a new one"));
+            return Err(denied("the address has expired")
+                .with_hint("ask for a new one")
+                .with_code(EXPIRED));
         }
         Ok(grant)
     }
