@@ -5,9 +5,10 @@ use std::time::{Duration, Instant};
 
 use ::redis::aio::{ConnectionManager, ConnectionManagerConfig};
 use ::redis::io::tcp::TcpSettings;
-use ::redis::{Client, IntoConnectionInfo, RedisError, ServerErrorKind};
+use ::redis::{Client, ConnectionInfo, IntoConnectionInfo, RedisError, ServerErrorKind};
 use async_trait::async_trait;
 use bytes::Bytes;
+use zhuji_config::Secret;
 
 use crate::adapter::{CacheAdapter, Entry};
 use crate::config::CacheConfig;
@@ -50,16 +51,7 @@ impl RedisAdapter {
             .redis_url
             .as_ref()
             .ok_or_else(|| refuse("is required for this CACHE_TYPE"))?;
-        let expose = url.expose();
-        if expose.starts_with("rediss://") || expose.starts_with("valkeys://") {
-            return Err(refuse(
-                "asks for TLS, which this build of the cache does not have: use redis://",
-            ));
-        }
-        // The library's own error may quote parts of the URL, so it is not kept as the source.
-        let info = expose
-            .into_connection_info()
-            .map_err(|_| refuse("is not of the form redis://[user:password@]host[:port][/database]"))?;
+        let info = read_url(url).map_err(refuse)?;
         let address = info.addr().to_string();
         let info = info.set_tcp_settings(TcpSettings::default().set_nodelay(true));
         let client = Client::open(info).map_err(|_| refuse("has settings the client does not accept"))?;
@@ -159,6 +151,16 @@ impl RedisAdapter {
         };
         Error::new(kind, operation, key, reason).with_source(source)
     }
+}
+
+/// The library's own error may quote parts of the URL, so none of it is kept.
+pub(crate) fn read_url(url: &Secret) -> std::result::Result<ConnectionInfo, &'static str> {
+    let url = url.expose();
+    if url.starts_with("rediss://") || url.starts_with("valkeys://") {
+        return Err("asks for TLS, which this build of the cache does not have: use redis://");
+    }
+    url.into_connection_info()
+        .map_err(|_| "is not of the form redis://[user:password@]host[:port][/database]")
 }
 
 fn lazy_manager(
