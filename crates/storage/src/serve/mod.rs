@@ -102,19 +102,17 @@ impl ObjectServer {
         match parts.method {
             Method::GET | Method::HEAD => {
                 let (grant, public) = self.admit(&key, parts)?;
-                let answer = if parts.method == Method::GET {
-                    self.get(&key, parts, &grant, public).await
-                } else {
-                    let metadata = self.adapter.head(&key).await?;
-                    Ok(response::object(
-                        &metadata,
-                        None,
-                        &grant,
-                        public,
-                        ServeBody::empty(),
-                    ))
-                };
-                answer.map_err(|error: Error| ServeError::from_storage(&error))
+                if parts.method == Method::GET {
+                    return self.get(&key, parts, &grant, public).await;
+                }
+                let metadata = self.adapter.head(&key).await?;
+                Ok(response::object(
+                    &metadata,
+                    None,
+                    &grant,
+                    public,
+                    ServeBody::empty(),
+                ))
             }
             Method::PUT => self.put(&key, parts, body).await,
             _ => Err(ServeError::method_not_allowed()),
