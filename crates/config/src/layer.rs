@@ -10,6 +10,8 @@ pub(crate) enum Raw {
     List(Vec<String>),
     /// Bytes of the environment that are not UTF-8; kept only to say so.
     NotUnicode,
+    /// A value in a file that can't be understood, which is a problem already: the variable is not missing.
+    Malformed,
 }
 
 impl Raw {
@@ -23,7 +25,7 @@ impl Raw {
         match self {
             Self::Text(text) => text.clone(),
             Self::List(items) => items.join(","),
-            Self::NotUnicode => String::new(),
+            Self::NotUnicode | Self::Malformed => String::new(),
         }
     }
 }

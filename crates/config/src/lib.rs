@@ -1,5 +1,8 @@
 #![doc = include_str!("../README.md")]
 
+// The derives name this crate by its full path, here too.
+extern crate self as zhuji_config;
+
 mod bytesize;
 mod dotenv;
 mod duration;
@@ -9,11 +12,13 @@ mod loader;
 mod origin;
 mod problem;
 mod redact;
+mod resolve;
 mod schema;
 mod secret;
 mod show;
 mod sources;
 mod suggest;
+mod template;
 mod toml_file;
 mod unknown;
 mod value;
@@ -27,6 +32,7 @@ pub use schema::{Config, Field, FieldSpec, Schema, Section, SectionSpec};
 pub use secret::Secret;
 pub use show::{Setting, Settings};
 pub use sources::Sources;
+pub use template::{TemplateFormat, template};
 pub use url::Url;
 pub use value::{ConfigValue, Optional};
 pub use zhuji_config_macros::{Config, ConfigEnum};

@@ -1,7 +1,7 @@
-use std::fmt;
+use std::{fmt, path::PathBuf};
 
 use crate::{
-    Config, ConfigValue, FieldSpec, Problem, ProblemKind, Report, Schema, SectionSpec, Setting, Settings,
+    Config, ConfigValue, FieldSpec, Problem, ProblemKind, Report, Schema, Setting, Settings,
     layer::{Rank, Raw},
     origin::Source,
     redact,
@@ -17,6 +17,7 @@ pub struct Loader {
     pub(crate) schema: Schema,
     report: Report,
     settings: Vec<Setting>,
+    on_unknown: OnUnknown,
 }
 
 /// What a successful load leaves behind beside the sections themselves.
@@ -43,8 +44,11 @@ impl Loader {
                 warnings: Vec::new(),
             },
             settings: Vec::new(),
+            on_unknown: OnUnknown::Error,
         };
-        unknown::describe(&mut loader.schema);
+        if let Some(own) = loader.load::<Own>() {
+            loader.on_unknown = own.unknown;
+        }
         loader
     }
 
@@ -121,9 +125,9 @@ impl Loader {
     pub fn report(&self) -> Report {
         let mut report = self.report.clone();
         let unknown = unknown::find(&self.sources, &self.schema);
-        match unknown::only_warn(&self.sources) {
-            true => report.warnings.extend(unknown),
-            false => report.problems.extend(unknown),
+        match self.on_unknown {
+            OnUnknown::Warn => report.warnings.extend(unknown),
+            OnUnknown::Error => report.problems.extend(unknown),
         }
         report
     }
@@ -142,6 +146,25 @@ impl Loader {
             settings: Settings::new(self.settings),
             warnings: report.warnings,
         })
+    }
+
+    /// As [`finish`](Self::finish), with the sections that were loaded.
+    ///
+    /// # Errors
+    /// The report, when it holds at least one problem.
+    pub fn finish_with<T>(self, sections: Option<T>) -> Result<(T, Loaded), Report> {
+        let loaded = self.finish()?;
+        match sections {
+            Some(sections) => Ok((sections, loaded)),
+            // Only a hand-written `Config` can fail without saying why.
+            None => Err(Report {
+                problems: vec![
+                    Problem::invalid("configuration", "a section was refused without a reason")
+                        .with_hint("This is a mistake in the program, not in the configuration"),
+                ],
+                warnings: loaded.warnings,
+            }),
+        }
     }
 
     fn how_to_set(&self, variable: &str) -> String {
@@ -203,6 +226,7 @@ impl Reader<'_> {
         let text = found.raw.to_text();
         self.show(spec.name, &text, secret, Some(found.source.clone()), None);
         let parsed = match &found.raw {
+            Raw::Malformed => return None,
             Raw::NotUnicode => Err("it is not UTF-8 text".to_owned()),
             Raw::Text(text) if text.contains('\0') => Err("it holds a NUL character".to_owned()),
             Raw::List(items) if items.iter().any(|item| item.contains('\0')) => {
@@ -311,20 +335,7 @@ impl Reader<'_> {
 pub fn load<T: Config>(sources: Sources) -> Result<T, Report> {
     let mut loader = Loader::new(sources);
     let section = loader.load::<T>();
-    let mut report = loader.report();
-    match section {
-        Some(section) if report.is_ok() => Ok(section),
-        _ => {
-            // Only a hand-written `Config` can fail without saying why.
-            if report.is_ok() {
-                report.problems.push(
-                    Problem::invalid("configuration", "a section was refused without a reason")
-                        .with_hint("This is a mistake in the program, not in the configuration"),
-                );
-            }
-            Err(report)
-        }
-    }
+    loader.finish_with(section).map(|(section, _)| section)
 }
 
 /// Reads one section from these variables alone, for tests and for programs without an environment.
@@ -343,9 +354,28 @@ pub(crate) fn is_ours(rank: Rank) -> bool {
     matches!(rank, Rank::File | Rank::CommandLine)
 }
 
-/// The section in which the crate's own variables appear.
-pub(crate) const OWN_SECTION: SectionSpec = SectionSpec {
-    title: "Configuration",
-    doc: "How the configuration itself is read.",
-    prefixes: &[],
-};
+/// What becomes of unknown variables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, zhuji_config_macros::ConfigEnum)]
+enum OnUnknown {
+    Error,
+    Warn,
+}
+
+/// The heading of [`Own`], which templates put last.
+pub(crate) const OWN_TITLE: &str = "Configuration";
+
+/// How the configuration itself is read. These belong in the environment or on the command line.
+#[derive(zhuji_config_macros::Config)]
+#[config(title = "Configuration")]
+struct Own {
+    /// A TOML file with settings; it must exist when it is named here.
+    #[config(
+        env = "CONFIG_FILE",
+        default_note = "`zhuji.toml` in the working directory, where there is one"
+    )]
+    _file: Option<PathBuf>,
+    /// What an unknown variable under a known prefix does: `error` stops the start, `warn` is only logged. For the day
+    /// of an upgrade that removed a variable.
+    #[config(env = "CONFIG_UNKNOWN", default = "error")]
+    unknown: OnUnknown,
+}

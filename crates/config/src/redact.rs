@@ -3,8 +3,6 @@
 /// Shows a value that is not declared secret: secrets inside it are replaced, control characters are escaped, and
 /// it is cut at `limit` characters.
 pub(crate) fn display(value: &str, limit: usize) -> String {
-    // A value of a megabyte needs no scan to be cut. What is looked at is long enough that nothing of the part that
-    // is shown depends on the part that is not, except a URL's `@`, which is searched in all of it.
     let value = url_parts(value);
     if names_a_secret(&value) {
         return "*** (not shown: it seems to hold a secret)".to_owned();

@@ -1,14 +1,9 @@
-use std::{
-    collections::BTreeMap,
-    ffi::OsString,
-    fmt,
-    path::{Path, PathBuf},
-};
+use std::{collections::BTreeMap, ffi::OsString, fmt, path::Path};
 
 use crate::{
     Problem, ProblemKind, dotenv, file,
     layer::{Layer, Rank, Raw},
-    origin::Source,
+    resolve::{Found, Resolution},
     toml_file,
 };
 
@@ -96,7 +91,7 @@ impl Sources {
         };
         let development = self
             .lookup("APP_ENV", &["NODE_ENV"])
-            .is_none_or(|name| name == "development");
+            .is_none_or(|name| name.trim().eq_ignore_ascii_case("development"));
         let path = directory.join(".env");
         if development && path.exists() {
             self.with_dotenv(&path)
@@ -113,6 +108,7 @@ impl Sources {
         if let Some(text) = self.read(path) {
             toml_file::parse(&text, &mut layer, &mut self.problems);
         }
+        self.refuse_in(&mut layer, "CONFIG_FILE", None);
         self.with_layer(layer)
     }
 
@@ -125,24 +121,10 @@ impl Sources {
         if let Some(text) = self.read(path) {
             dotenv::parse(&text, &mut layer, &mut self.problems);
         }
-        // These two decide which files are read, and were needed before this file was.
-        for (name, value_allowed) in [
-            ("CONFIG_FILE", None),
-            ("APP_ENV", Some("development")),
-            ("NODE_ENV", Some("development")),
-        ] {
-            let Some(entry) = layer.get(name) else { continue };
-            if value_allowed.is_none_or(|allowed| entry.raw != Raw::Text(allowed.to_owned())) {
-                let source = layer.source(entry);
-                self.problems.push(
-                    Problem::new(name, ProblemKind::Invalid)
-                        .with_source(source)
-                        .with_detail("it decides whether this file is read, so it can't be set in it")
-                        .with_hint("Set it in the environment"),
-                );
-                layer.entries.remove(name);
-            }
-        }
+        // These decide which files are read, and were needed before this one was.
+        self.refuse_in(&mut layer, "CONFIG_FILE", None);
+        self.refuse_in(&mut layer, "APP_ENV", Some("development"));
+        self.refuse_in(&mut layer, "NODE_ENV", Some("development"));
         self.with_layer(layer)
     }
 
@@ -166,17 +148,33 @@ impl Sources {
         }
     }
 
-    /// The text of a variable before any section is loaded, by name or alias, from the strongest layer that sets it;
-    /// `NAME_FILE` and mode defaults are not looked at. For the few variables that decide how others are read.
+    /// The text of a variable before any section is loaded, by name or alias, with the same precedence; a section's
+    /// own default is not known here. For the few variables that decide how others are read. A variable that is set in a way
+    /// that is a problem counts as not set; the section that reads it will report it.
     pub fn lookup(&self, name: &str, aliases: &[&str]) -> Option<String> {
-        self.layers.iter().find_map(|layer| {
-            std::iter::once(&name)
-                .chain(aliases)
-                .find_map(|name| match &layer.get(name)?.raw {
-                    Raw::Text(text) => Some(text.clone()),
-                    Raw::List(_) | Raw::NotUnicode => None,
-                })
-        })
+        let names: Vec<&str> = std::iter::once(name).chain(aliases.iter().copied()).collect();
+        let file_names: Vec<String> = names.iter().map(|name| format!("{name}_FILE")).collect();
+        match self.resolve(&names, &file_names, true) {
+            Resolution::Found(Found {
+                raw: Raw::Text(text), ..
+            }) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// Takes a variable out of a file that comes too late to set it, unless it says what is so anyway.
+    fn refuse_in(&mut self, layer: &mut Layer, name: &str, harmless: Option<&str>) {
+        let Some(entry) = layer.get(name) else { return };
+        let is_harmless = |text: &str| harmless.is_some_and(|harmless| text.eq_ignore_ascii_case(harmless));
+        if matches!(&entry.raw, Raw::Text(text) if !is_harmless(text.trim())) {
+            self.problems.push(
+                Problem::new(name, ProblemKind::Invalid)
+                    .with_source(layer.source(entry))
+                    .with_detail("it decides which files are read, so it can't be set in this one")
+                    .with_hint("Set it in the environment"),
+            );
+            layer.entries.remove(name);
+        }
     }
 
     fn with_layer(mut self, layer: Layer) -> Self {
@@ -222,152 +220,5 @@ impl fmt::Debug for Sources {
             .field("command_line", &count(Rank::CommandLine))
             .field("problems", &self.problems.len())
             .finish()
-    }
-}
-
-/// A value and where it was found.
-pub(crate) struct Found {
-    pub(crate) raw: Raw,
-    pub(crate) source: Source,
-}
-
-/// What the layers say about one variable.
-pub(crate) enum Resolution {
-    /// Set nowhere; in the environment it may be there and empty.
-    Unset {
-        empty: bool,
-    },
-    Found(Found),
-    /// Set in a way that is a problem.
-    Refused(Problem),
-}
-
-/// One place that sets a variable: (index of the layer, the name used, the entry's text, its source).
-struct Candidate {
-    rank: Rank,
-    name: String,
-    raw: Raw,
-    source: Source,
-}
-
-impl Sources {
-    /// Finds a variable. `file_names` are the `NAME_FILE` forms that apply.
-    pub(crate) fn resolve(&self, names: &[&'static str], file_names: &[String], secret: bool) -> Resolution {
-        let direct = match self.strongest(names, secret) {
-            Ok(direct) => direct,
-            Err(problem) => return Resolution::Refused(problem),
-        };
-        let by_file = match self.strongest(file_names, false) {
-            Ok(by_file) => by_file,
-            Err(problem) => return Resolution::Refused(problem),
-        };
-        match (direct, by_file) {
-            (None, None) => match names.iter().find_map(|name| self.defaults.get(*name)) {
-                Some((value, why)) => Resolution::Found(Found {
-                    raw: Raw::Text(value.clone()),
-                    source: Source::ModeDefault(why.clone()),
-                }),
-                None => {
-                    let empty = |layer: &Layer| names.iter().any(|name| layer.entries.contains_key(*name));
-                    Resolution::Unset {
-                        empty: self.layers.iter().any(empty),
-                    }
-                }
-            },
-            (Some(direct), None) => Resolution::Found(Found {
-                raw: direct.raw,
-                source: direct.source,
-            }),
-            (None, Some(by_file)) => read_value_file(names[0], by_file, secret),
-            (Some(direct), Some(by_file)) => {
-                // `NAME_FILE` stands between `.env` and the environment. Where the place that sets it says the
-                // opposite of that (it is set as high as the value, or lower than `.env`), nobody can tell what was
-                // meant.
-                let file_wins = direct.rank < Rank::Environment;
-                let clear = if file_wins {
-                    by_file.rank > direct.rank
-                } else {
-                    by_file.rank < direct.rank
-                };
-                match (clear, file_wins) {
-                    (false, _) => Resolution::Refused(
-                        Problem::new(names[0], ProblemKind::Conflict)
-                            .with_detail(format!(
-                                "both {} ({}) and {} ({}) are set",
-                                direct.name, direct.source, by_file.name, by_file.source
-                            ))
-                            .with_hint("Unset one of them"),
-                    ),
-                    (true, true) => read_value_file(names[0], by_file, secret),
-                    (true, false) => Resolution::Found(Found {
-                        raw: direct.raw,
-                        source: direct.source,
-                    }),
-                }
-            }
-        }
-    }
-
-    /// The strongest layer's word on any of these names.
-    fn strongest(&self, names: &[impl AsRef<str>], _secret: bool) -> Result<Option<Candidate>, Problem> {
-        for layer in &self.layers {
-            let mut set = names
-                .iter()
-                .filter_map(|name| Some((name.as_ref(), layer.get(name.as_ref())?)));
-            let Some((name, entry)) = set.next() else { continue };
-            if let Some((other, second)) = set.find(|(_, other)| other.raw != entry.raw) {
-                return Err(Problem::new(name, ProblemKind::Conflict)
-                    .with_source(layer.source(second))
-                    .with_detail(format!("it is also set as {other}, to something else"))
-                    .with_hint(format!("Unset {other}")));
-            }
-            return Ok(Some(Candidate {
-                rank: layer.rank,
-                name: name.to_owned(),
-                raw: entry.raw.clone(),
-                source: layer.source(entry),
-            }));
-        }
-        Ok(None)
-    }
-}
-
-/// The value in the file that `NAME_FILE` names.
-fn read_value_file(variable: &str, pointer: Candidate, secret: bool) -> Resolution {
-    let problem = || Problem::new(&pointer.name, ProblemKind::Unreadable).with_source(pointer.source.clone());
-    let Raw::Text(path) = &pointer.raw else {
-        return Resolution::Refused(problem().with_detail("its value is not one path"));
-    };
-    let path = PathBuf::from(path);
-    // Whoever writes the secret itself into NAME_FILE must not read it in the log: a path is shown only where the
-    // directory it names exists.
-    let plausible = path
-        .parent()
-        .is_some_and(|parent| parent.parent().is_some() && parent.is_dir());
-    let shown = if !secret || plausible || path.exists() {
-        crate::redact::display(&path.display().to_string(), 120)
-    } else {
-        "the path (not shown: it may be the secret itself)".to_owned()
-    };
-    match file::read(&path) {
-        Err(reason) => Resolution::Refused(
-            problem()
-                .with_detail(format!("{shown}: {reason}"))
-                .with_hint(format!("It must name a file that holds the value of {variable}")),
-        ),
-        Ok(text) => {
-            // Editors and `echo` end a file with a line break that is not part of the value.
-            let text = text.trim_end_matches(['\r', '\n']);
-            if text.is_empty() {
-                return Resolution::Refused(problem().with_detail(format!("{shown}: the file is empty")));
-            }
-            Resolution::Found(Found {
-                raw: Raw::Text(text.to_owned()),
-                source: Source::SecretFile {
-                    variable: pointer.name.clone(),
-                    path,
-                },
-            })
-        }
     }
 }

@@ -1,56 +1,21 @@
-use crate::{
-    FieldSpec, Problem, ProblemKind, Schema,
-    layer::Raw,
-    loader::{OWN_SECTION, is_ours},
-    redact,
-    sources::Sources,
-    suggest,
-};
+use crate::{Problem, ProblemKind, Schema, layer::Raw, loader::is_ours, redact, sources::Sources, suggest};
 
-/// The two variables of this crate.
-pub(crate) fn describe(schema: &mut Schema) {
-    schema.section(OWN_SECTION);
-    schema.field::<Option<std::path::PathBuf>>(FieldSpec {
-        name: "CONFIG_FILE",
-        doc: "A TOML file with settings; it must exist when it is named here.",
-        default_note: Some("`zhuji.toml` in the working directory, where there is one"),
-        ..FieldSpec::default()
-    });
-    schema.field::<String>(FieldSpec {
-        name: "CONFIG_UNKNOWN",
-        doc: "What an unknown variable under a known prefix does: `error` stops the start, `warn` is logged. For the \
-              day of an upgrade that removed a variable.",
-        default: Some("error"),
-        ..FieldSpec::default()
-    });
-}
-
-/// Whether unknown variables are only warned of.
-pub(crate) fn only_warn(sources: &Sources) -> bool {
-    sources
-        .lookup("CONFIG_UNKNOWN", &[])
-        .is_some_and(|mode| mode == "warn")
-}
+/// How many unknown variables are named one by one. A file full of them is the wrong file.
+const NAMED: usize = 50;
 
 /// The variables that are set, look like ours, and are not.
 pub(crate) fn find(sources: &Sources, schema: &Schema) -> Vec<Problem> {
-    let mut problems = Vec::new();
-    if let Some(mode) = sources
-        .lookup("CONFIG_UNKNOWN", &[])
-        .filter(|mode| mode != "warn" && mode != "error")
-    {
-        problems.push(
-            Problem::new("CONFIG_UNKNOWN", ProblemKind::Invalid)
-                .with_expected("`error` or `warn`")
-                .with_found(&mode),
-        );
-    }
+    let (mut problems, mut unnamed) = (Vec::new(), 0);
     let file_names: Vec<String> = schema.names().map(|name| format!("{name}_FILE")).collect();
     for layer in &sources.layers {
         for (name, entry) in &layer.entries {
             let known = || schema.names().any(|known| known == name) || file_names.contains(name);
             let like_ours = || is_ours(layer.rank) || schema.has_prefix_of(name);
             if entry.raw.is_empty() || !like_ours() || known() || is_service_link(name, &entry.raw) {
+                continue;
+            }
+            unnamed += usize::from(problems.len() >= NAMED);
+            if unnamed > 0 {
                 continue;
             }
             let candidates = schema
@@ -67,6 +32,9 @@ pub(crate) fn find(sources: &Sources, schema: &Schema) -> Vec<Problem> {
                     .with_hint(hint),
             );
         }
+    }
+    if unnamed > 0 {
+        problems.push(Problem::new(format!("and {unnamed} more"), ProblemKind::Unknown));
     }
     problems
 }
