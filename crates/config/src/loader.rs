@@ -5,7 +5,8 @@ use crate::{
     layer::{Rank, Raw},
     origin::Source,
     redact,
-    sources::{Resolution, Sources},
+    resolve::Resolution,
+    sources::Sources,
     suggest, unknown,
 };
 
