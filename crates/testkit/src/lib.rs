@@ -1,10 +1,13 @@
 //! Throw-away servers, an OSS server that checks signatures, and conformance suites.
 
+mod http;
+pub mod oss;
 mod ports;
 mod postgres;
 mod process;
 mod redis;
 
+pub use http::http_client;
 pub use ports::free_port;
 pub use postgres::{DevCluster, POSTGRES_INSTALL_HINT, PostgresOptions, TestDatabase, TestPostgres};
 pub use process::ServerError;
