@@ -128,7 +128,8 @@ impl fmt::Display for Problem {
             write!(f, "; found `{found}`")?;
         }
         match &self.hint {
-            Some(hint) => write!(f, ". {hint}"),
+            Some(hint) if hint.ends_with(['.', '?', '!']) => write!(f, ". {hint}"),
+            Some(hint) => write!(f, ". {hint}."),
             None => f.write_str("."),
         }
     }

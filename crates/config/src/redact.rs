@@ -35,7 +35,7 @@ pub(crate) fn name(name: &str) -> String {
 
 /// Takes user information and query out of anything that looks like a URL, whether or not it is a valid one: a
 /// password with a `/` or a second `@` in it makes a URL invalid, and must still not be printed.
-fn url_parts(value: &str) -> String {
+pub(crate) fn url_parts(value: &str) -> String {
     let Some(scheme) = value.find("://") else {
         return value.to_owned();
     };

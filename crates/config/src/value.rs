@@ -7,7 +7,7 @@ use std::{
 
 use url::Url;
 
-use crate::{ByteSize, Secret, parse_duration};
+use crate::{ByteSize, Secret, SecretUrl, parse_duration};
 
 /// A type that one variable can hold.
 ///
@@ -281,20 +281,39 @@ impl ConfigValue for ByteSize {
     }
 }
 
+/// Without a password: what prints this type prints all of it. [`SecretUrl`] takes one.
 impl ConfigValue for Url {
     fn expected() -> String {
         "a URL such as `https://host:8080/path`".to_owned()
     }
 
     fn parse(text: &str) -> Result<Self, String> {
-        Url::parse(text.trim()).map_err(|error| match error {
-            url::ParseError::RelativeUrlWithoutBase => {
-                "it does not start with a scheme such as `https://`".to_owned()
-            }
-            // The crate's messages are fixed texts; none repeats a part of the URL.
-            error => format!("it is not a valid URL: {error}"),
-        })
+        let url = parse_url(text)?;
+        match url.password() {
+            Some(_) => Err("it holds a password, and this variable is not kept secret".to_owned()),
+            None => Ok(url),
+        }
     }
+}
+
+impl ConfigValue for SecretUrl {
+    fn expected() -> String {
+        "a URL such as `https://user:password@host:8080/path`".to_owned()
+    }
+
+    fn parse(text: &str) -> Result<Self, String> {
+        parse_url(text).map(SecretUrl::new)
+    }
+}
+
+fn parse_url(text: &str) -> Result<Url, String> {
+    Url::parse(text.trim()).map_err(|error| match error {
+        url::ParseError::RelativeUrlWithoutBase => {
+            "it does not start with a scheme such as `https://`".to_owned()
+        }
+        // The crate's messages are fixed texts; none repeats a part of the URL.
+        error => format!("it is not a valid URL: {error}"),
+    })
 }
 
 macro_rules! addresses {
