@@ -39,7 +39,12 @@ const CHATTY: &[&str] = &[
     "want",
 ];
 
-const LEVELS: &str = "off, error, warn, info, debug or trace";
+/// The reasons do not repeat the text: in a report of settings that is the report's business.
+const NO_LEVEL: &str = "it has a bare word that is no level; write off, error, warn, info, debug or trace, and for one \
+    crate or module `asl=debug`";
+const BAD_LEVEL: &str = "it gives a crate or module something that is no level; write off, error, warn, info, debug or \
+    trace, as in `asl=debug`, without spaces around the `=`";
+const BAD_TARGET: &str = "it has a level for something that is no crate or module; write `asl=debug`";
 
 impl LogFilter {
     /// Reads a filter.
@@ -49,7 +54,7 @@ impl LogFilter {
     /// [`ErrorKind::Filter`] for an unknown level, and for a bare word that is no level: `inof` would otherwise
     /// silently mean "everything of a crate called inof, and nothing else".
     pub fn parse(text: &str) -> Result<Self> {
-        let fail = |why: String| {
+        let fail = |why: &str| {
             Error::new(
                 ErrorKind::Filter,
                 "reading a log filter",
@@ -60,44 +65,43 @@ impl LogFilter {
         let mut base = None;
         // Directives on spans may contain commas of their own; the parser below knows their grammar.
         let plain = !text.contains('[');
-        for part in text
+        let parts: Vec<&str> = text
             .split(',')
             .map(str::trim)
-            .filter(|part| plain && !part.is_empty())
-        {
+            .filter(|part| !part.is_empty())
+            .collect();
+        for part in parts.iter().filter(|_| plain) {
             let Some((target, level)) = part.split_once('=') else {
-                let level = level(part).ok_or_else(|| {
-                    fail(format!(
-                        "`{part}` is no level; write {LEVELS}, or `{part}=debug` for a crate or module"
-                    ))
-                })?;
+                let level = level(part).ok_or_else(|| fail(NO_LEVEL))?;
                 base = Some(level);
                 continue;
             };
             if level.trim() != level || target.trim() != target || self::level(level).is_none() {
-                return Err(fail(format!("`{level}` in `{part}` is no level; write {LEVELS}")));
+                return Err(fail(BAD_LEVEL));
             }
             if !target
                 .bytes()
                 .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b':' | b'-' | b'.'))
                 || target.is_empty()
             {
-                return Err(fail(format!(
-                    "`{target}` in `{part}` is no crate or module; write `asl=debug`"
-                )));
+                return Err(fail(BAD_TARGET));
             }
         }
         let filter = Self {
-            text: text.trim().to_owned(),
+            text: if plain {
+                parts.join(",")
+            } else {
+                text.trim().to_owned()
+            },
             base: base.unwrap_or(LevelFilter::INFO),
         };
         EnvFilter::builder().parse(filter.effective()).map_err(|error| {
-            fail("it does not parse; write for example `info,asl=debug`".into()).caused_by(error)
+            fail("it does not parse; write for example `info,asl=debug`").caused_by(error)
         })?;
         Ok(filter)
     }
 
-    /// The filter as it was written.
+    /// The filter as it was written, spaces left out.
     pub fn as_str(&self) -> &str {
         &self.text
     }
@@ -110,9 +114,9 @@ impl LogFilter {
         for target in CHATTY {
             out.push_str(&format!(",{target}={quiet}"));
         }
-        for part in [self.text.as_str()].into_iter().filter(|text| !text.is_empty()) {
+        if !self.text.is_empty() {
             out.push(',');
-            out.push_str(part);
+            out.push_str(&self.text);
         }
         out
     }
@@ -184,12 +188,12 @@ mod tests {
     #[test]
     fn bad_filters_say_what_to_write() {
         for (text, hint) in [
-            ("inof", "`inof=debug`"),
-            ("info,asl=debg", "`debg` in `asl=debg`"),
-            ("asl=", "is no level"),
+            ("inof", "a bare word that is no level"),
+            ("info,asl=debg", "failed on `info,asl=debg`"),
+            ("asl=", "something that is no level"),
             ("=debug", "no crate or module"),
-            ("asl = debug", "is no level"),
-            ("3", "is no level"),
+            ("asl = debug", "something that is no level"),
+            ("3", "bare word"),
             ("asl[", "does not parse"),
         ] {
             let error = LogFilter::parse(text).expect_err(text);

@@ -2,12 +2,16 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::str::FromStr;
 
+use zhuji_config::{Config, ConfigValue};
+
 /// Where the metrics are served.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Config, Clone, Debug, PartialEq, Eq)]
+#[config(title = "Metrics", prefixes("METRICS_"), impl_default)]
 pub struct MetricsConfig {
     /// Where `GET /metrics` is answered: `same` (the service's own port), `off`, or an address of its own such as
     /// `0.0.0.0:9464`, which keeps it away from the public. Env: `METRICS_LISTEN`. Default: `same`; `0.0.0.0:9464` in
     /// production.
+    #[config(env = "METRICS_LISTEN", default = "same", example = "0.0.0.0:9464")]
     pub listen: MetricsListen,
 }
 
@@ -44,15 +48,24 @@ impl FromStr for MetricsListen {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
+        <Self as ConfigValue>::parse(text).map_err(|_| format!("expected {EXPECTED}"))
+    }
+}
+
+impl ConfigValue for MetricsListen {
+    fn expected() -> String {
+        EXPECTED.to_owned()
+    }
+
+    fn parse(text: &str) -> Result<Self, String> {
         if text.eq_ignore_ascii_case("same") {
             return Ok(Self::Same);
         }
         if text.eq_ignore_ascii_case("off") {
             return Ok(Self::Off);
         }
-        text.parse()
-            .map(Self::Address)
-            .map_err(|_| format!("expected {EXPECTED}"))
+        // What is expected says it all.
+        text.parse().map(Self::Address).map_err(|_| String::new())
     }
 }
 
@@ -77,5 +90,15 @@ mod tests {
                 "{bad}"
             );
         }
+    }
+
+    #[test]
+    fn the_default_is_the_documented_one() {
+        let read = zhuji_config::load_from_pairs::<MetricsConfig>([("", ""); 0]).unwrap();
+        assert_eq!(read, MetricsConfig::default());
+        assert_eq!(read.listen, MetricsListen::Same);
+        let report =
+            zhuji_config::load_from_pairs::<MetricsConfig>([("METRICS_LISTEN", "9464")]).unwrap_err();
+        assert!(report.to_string().contains("`0.0.0.0:9464`"), "{report}");
     }
 }
