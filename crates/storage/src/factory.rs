@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt, sync::Arc};
 use futures_util::future::BoxFuture;
 
 use crate::{
-    Error, ErrorKind, MemoryAdapter, Result, Storage, StorageAdapter, StorageConfig, UrlSigner,
+    Error, ErrorKind, LocalAdapter, MemoryAdapter, Result, Storage, StorageAdapter, StorageConfig, UrlSigner,
     memory::random_key, storage::Settings,
 };
 
@@ -63,6 +63,7 @@ impl StorageFactory {
             return build(config.clone()).await;
         }
         match config.kind.as_str() {
+            "local" => Ok(Arc::new(LocalAdapter::from_config(config).await?)),
             "memory" => {
                 let key = match &config.signing_key {
                     Some(key) => key.expose().as_bytes().to_vec(),

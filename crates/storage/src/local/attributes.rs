@@ -1,0 +1,217 @@
+//! What is known of an object besides its bytes, and where it is kept.
+//!
+//! In an extended attribute of the file itself: it is set before the rename that makes the object visible, so content and
+//! metadata appear together or not at all, one open reads both, and a copy that keeps attributes keeps everything. On a
+//! file system without them (or if asked for) in a sidecar below `.zhuji/meta`, whose name contains the modification time
+//! of the file it belongs to: it is written before the rename too, and a reader of the older object can't mistake it for
+//! its own.
+//!
+//! A file without either was put there by hand; its type follows from its name.
+
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    io::{self, Read, Write},
+    os::fd::AsFd,
+};
+
+use jiff::Timestamp;
+use rustix::{
+    fs::{self, AtFlags, Mode, OFlags, Stat, Timespec, Timestamps, XattrFlags},
+    io::Errno,
+};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::root::Root;
+use crate::{Metadata, PutOptions};
+
+const ATTRIBUTE: &str = "user.zhuji";
+const META_DIR: &str = ".zhuji/meta";
+/// A restored backup may have cut the modification time to whole (or even) seconds.
+const TOLERANCE_NANOS: i128 = 2_000_000_000;
+
+/// The stored form; short names, because it should fit into the inode.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Attributes {
+    /// Version of this format.
+    v: u8,
+    /// Size and modification time when it was written: if they no longer fit, someone else changed the content.
+    s: u64,
+    m: i128,
+    /// CRC-64 in hexadecimal.
+    c: String,
+    t: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    d: Option<String>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    u: BTreeMap<String, String>,
+    /// The key, in a sidecar only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    k: Option<String>,
+}
+
+impl Attributes {
+    pub(super) fn new(options: &PutOptions, crc: u64) -> Self {
+        Self {
+            v: 1,
+            s: 0,
+            m: 0,
+            c: format!("{crc:016x}"),
+            t: options.content_type.clone().unwrap_or_default(),
+            d: options.content_disposition.clone(),
+            u: options.metadata.clone(),
+            k: None,
+        }
+    }
+
+    /// The options that would store the same metadata again.
+    pub(super) fn to_options(metadata: &Metadata) -> PutOptions {
+        PutOptions {
+            content_type: Some(metadata.content_type.clone()),
+            content_disposition: metadata.content_disposition.clone(),
+            metadata: metadata.user.clone(),
+            create_only: false,
+        }
+    }
+
+    /// Writes the attributes of a file that is complete but not yet visible under `key`.
+    pub(super) fn save(mut self, root: &Root, file: &File, key: &str, sidecar: bool) -> io::Result<()> {
+        let stat = fs::fstat(file)?;
+        (self.s, self.m) = (stat.st_size as u64, mtime(&stat));
+        if !sidecar {
+            let text = serde_json::to_vec(&self)?;
+            match fs::fsetxattr(file, ATTRIBUTE, &text, XattrFlags::empty()) {
+                Ok(()) => return Ok(()),
+                // No attributes here, or not of this size. A disk that is full fails again below.
+                Err(Errno::OPNOTSUPP | Errno::NOSPC | Errno::TOOBIG | Errno::RANGE | Errno::PERM) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        // The kernel's clock is coarse: two quick writes of a key could share a time and so a sidecar.
+        let now = Timestamp::now();
+        let time = Timespec {
+            tv_sec: now.as_second(),
+            tv_nsec: now.subsec_nanosecond().into(),
+        };
+        fs::futimens(
+            file,
+            &Timestamps {
+                last_access: time,
+                last_modification: time,
+            },
+        )?;
+        self.m = mtime(&fs::fstat(file)?);
+        self.k = Some(key.to_owned());
+        let text = serde_json::to_vec(&self)?;
+        let dir = root.dir_or_create(META_DIR)?;
+        let name = sidecar_name(key, self.m);
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let mut sidecar = File::from(fs::openat(&dir, &name, flags, Mode::from_raw_mode(0o640))?);
+        sidecar.write_all(&text)?;
+        if root.sync {
+            sidecar.sync_all()?;
+            fs::fsync(&dir)?;
+        }
+        Ok(())
+    }
+
+    fn load(root: &Root, file: &File, key: &str, stat: &Stat) -> Option<Self> {
+        let mut buffer = [0_u8; 4096];
+        match fs::fgetxattr(file, ATTRIBUTE, &mut buffer) {
+            Ok(length) => return serde_json::from_slice(&buffer[..length]).ok(),
+            Err(Errno::RANGE) => {
+                let mut large = vec![0_u8; 64 * 1024];
+                let length = fs::fgetxattr(file, ATTRIBUTE, &mut large[..]).ok()?;
+                return serde_json::from_slice(&large[..length]).ok();
+            }
+            Err(_) => {}
+        }
+        let path = format!("{META_DIR}/{}", sidecar_name(key, mtime(stat)));
+        let mut text = Vec::new();
+        let sidecar = root
+            .open_at(&path, OFlags::RDONLY | OFlags::NONBLOCK, Mode::empty())
+            .ok()?;
+        File::from(sidecar).take(64 * 1024).read_to_end(&mut text).ok()?;
+        serde_json::from_slice(&text).ok()
+    }
+}
+
+/// The metadata of an open file.
+pub(super) fn metadata(root: &Root, file: &File, key: &str, stat: &Stat) -> Metadata {
+    let (size, modified) = (stat.st_size as u64, mtime(stat));
+    let found = Attributes::load(root, file, key, stat).filter(|found| found.v == 1);
+    let crc = found
+        .as_ref()
+        .filter(|found| found.s == size && (found.m - modified).abs() <= TOLERANCE_NANOS)
+        .and_then(|found| u64::from_str_radix(&found.c, 16).ok());
+    let etag = match crc {
+        Some(crc) => format!("{crc:016x}-{size:x}"),
+        None => format!("{modified:x}-{size:x}"),
+    };
+    let at = Timestamp::from_nanosecond(modified).unwrap_or(Timestamp::UNIX_EPOCH);
+    let mut metadata = Metadata::new(key, size, etag, at);
+    metadata.crc64 = crc;
+    if let Some(found) = found {
+        if !found.t.is_empty() {
+            metadata.content_type = found.t;
+        }
+        metadata.content_disposition = found.d;
+        metadata.user = found.u;
+    }
+    metadata
+}
+
+/// Removes the sidecar of a version of `key` that is no longer there.
+pub(super) fn forget(root: &Root, key: &str, old: &Stat) {
+    if let Ok(dir) = root.dir(META_DIR) {
+        let _ = fs::unlinkat(dir, sidecar_name(key, mtime(old)), AtFlags::empty());
+    }
+}
+
+/// Removes sidecars without a file, which a crash between sidecar and rename leaves behind.
+pub(super) fn sweep(root: &Root) -> io::Result<usize> {
+    let dir = match root.dir(META_DIR) {
+        Ok(dir) => dir,
+        Err(_) => return Ok(0),
+    };
+    let mut swept = 0;
+    for entry in fs::Dir::read_from(&dir)? {
+        let entry = entry?;
+        let Ok(name) = entry.file_name().to_str() else {
+            continue;
+        };
+        let Ok(stat) = fs::statat(&dir, name, AtFlags::SYMLINK_NOFOLLOW) else {
+            continue;
+        };
+        // A young one may belong to a write that is about to rename its file.
+        let age = Timestamp::now().as_nanosecond() - mtime(&stat);
+        if name.starts_with('.') || age < 3_600_000_000_000 {
+            continue;
+        }
+        let mut text = Vec::new();
+        let path = format!("{META_DIR}/{name}");
+        let opened = root.open_at(&path, OFlags::RDONLY | OFlags::NONBLOCK, Mode::empty())?;
+        File::from(opened).take(64 * 1024).read_to_end(&mut text)?;
+        let key = serde_json::from_slice::<Attributes>(&text)
+            .ok()
+            .and_then(|found| found.k);
+        let belongs = key.is_some_and(|key| {
+            let file = root.file(&key);
+            file.is_ok_and(|(_, stat)| sidecar_name(&key, mtime(&stat)) == name)
+        });
+        if !belongs && fs::unlinkat(dir.as_fd(), name, AtFlags::empty()).is_ok() {
+            swept += 1;
+        }
+    }
+    Ok(swept)
+}
+
+fn sidecar_name(key: &str, modified: i128) -> String {
+    let digest = Sha256::digest(key.as_bytes());
+    format!("{}-{modified:x}", hex::encode(&digest[..16]))
+}
+
+fn mtime(stat: &Stat) -> i128 {
+    i128::from(stat.st_mtime) * 1_000_000_000 + i128::from(stat.st_mtime_nsec)
+}

@@ -1,0 +1,203 @@
+//! Files that are still being written.
+//!
+//! They live in `.zhuji/tmp/<instance>/`, on the same file system as the objects and out of reach of every key. Each
+//! adapter holds a lock in its directory for as long as it lives, so whoever starts next can tell at once, and without
+//! waiting for an age, which directories belong to the dead.
+
+use std::{
+    fs::File,
+    io::{self, Write},
+    os::fd::{AsFd, OwnedFd},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use rustix::{
+    fs::{self, AtFlags, FlockOperation, Mode, OFlags},
+    io::Errno,
+};
+
+use super::root::Root;
+use crate::crc::Crc64;
+
+const TMP_DIR: &str = ".zhuji/tmp";
+const LOCK: &str = "lock";
+
+/// This adapter's own directory of temporary files.
+#[derive(Debug)]
+pub(super) struct TempDir {
+    parent: OwnedFd,
+    dir: OwnedFd,
+    name: String,
+    next: AtomicU64,
+    /// Held, never read.
+    _lock: OwnedFd,
+}
+
+impl TempDir {
+    /// Creates and locks a directory.
+    pub(super) fn create(root: &Root) -> io::Result<Self> {
+        let parent = root.dir_or_create(TMP_DIR)?;
+        loop {
+            let name = uuid::Uuid::new_v4().simple().to_string();
+            let dir = root.dir_or_create(&format!("{TMP_DIR}/{name}"))?;
+            let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let lock = fs::openat(&dir, LOCK, flags, Mode::from_raw_mode(0o600))?;
+            match fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+                // A sweeper saw the lock file before we could lock it and is removing the directory: take another.
+                Err(Errno::WOULDBLOCK) => {}
+                // A file system without locks: the age decides instead.
+                Ok(()) | Err(_) => {
+                    return Ok(Self {
+                        parent,
+                        dir,
+                        name,
+                        next: AtomicU64::new(0),
+                        _lock: lock,
+                    });
+                }
+            }
+        }
+    }
+
+    /// Removes what dead processes left. Returns how many files there were.
+    pub(super) fn sweep(root: &Root) -> io::Result<usize> {
+        let parent = root.dir_or_create(TMP_DIR)?;
+        let mut swept = 0;
+        for entry in fs::Dir::read_from(&parent)? {
+            let entry = entry?;
+            let Ok(name) = entry.file_name().to_str() else {
+                continue;
+            };
+            if name == "." || name == ".." {
+                continue;
+            }
+            let Ok(dir) = root.dir(&format!("{TMP_DIR}/{name}")) else {
+                continue;
+            };
+            if is_dead(&dir) {
+                swept += empty(&dir);
+                let _ = fs::unlinkat(&parent, name, AtFlags::REMOVEDIR);
+            }
+        }
+        Ok(swept)
+    }
+
+    /// A new, empty file that disappears unless it is committed.
+    pub(super) fn file(self: &Arc<Self>) -> io::Result<TempFile> {
+        let name = self.next.fetch_add(1, Ordering::Relaxed).to_string();
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = fs::openat(&self.dir, &name, flags, Mode::from_raw_mode(0o640))?;
+        Ok(TempFile {
+            file: File::from(file),
+            dir: Arc::clone(self),
+            name,
+            crc: Crc64::new(),
+            size: 0,
+            gone: false,
+        })
+    }
+}
+
+impl Drop for TempDir {
+    fn drop(&mut self) {
+        empty(&self.dir);
+        let _ = fs::unlinkat(&self.parent, &self.name, AtFlags::REMOVEDIR);
+    }
+}
+
+fn is_dead(dir: &OwnedFd) -> bool {
+    match fs::openat(
+        dir,
+        LOCK,
+        OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC,
+        Mode::empty(),
+    ) {
+        Ok(lock) => match fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => true,
+            Err(Errno::WOULDBLOCK) => false,
+            Err(_) => is_old(dir),
+        },
+        // Created a moment ago and not yet locked, or half removed long ago.
+        Err(_) => is_old(dir),
+    }
+}
+
+fn is_old(dir: &OwnedFd) -> bool {
+    let now = jiff::Timestamp::now().as_second();
+    fs::fstat(dir).is_ok_and(|stat| now - stat.st_mtime > 24 * 3600)
+}
+
+/// Removes all files of a directory and counts them, the lock not included.
+fn empty(dir: &OwnedFd) -> usize {
+    let Ok(entries) = fs::Dir::read_from(dir) else {
+        return 0;
+    };
+    let mut removed = 0;
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        if name == c"." || name == c".." {
+            continue;
+        }
+        if fs::unlinkat(dir, name, AtFlags::empty()).is_ok() && name != c"lock" {
+            removed += 1;
+        }
+    }
+    removed
+}
+
+/// A file that is being written, with the checksum of what has been written so far.
+#[derive(Debug)]
+pub(super) struct TempFile {
+    pub(super) file: File,
+    dir: Arc<TempDir>,
+    name: String,
+    pub(super) crc: Crc64,
+    pub(super) size: u64,
+    /// Whether the name has been given away.
+    gone: bool,
+}
+
+impl TempFile {
+    pub(super) fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.crc.update(bytes);
+        self.size += bytes.len() as u64;
+        self.file.write_all(bytes)
+    }
+
+    /// Makes the file visible under its final name, replacing what is there.
+    pub(super) fn rename(&mut self, to: &OwnedFd, name: &str) -> io::Result<()> {
+        fs::renameat(&self.dir.dir, &self.name, to, name)?;
+        self.gone = true;
+        Ok(())
+    }
+
+    /// Makes the file visible under its final name if nothing is there; atomic, of many at once one wins.
+    pub(super) fn link(&mut self, to: &OwnedFd, name: &str) -> io::Result<()> {
+        match fs::linkat(&self.dir.dir, &self.name, to, name, AtFlags::empty()) {
+            Ok(()) => return Ok(()),
+            Err(Errno::PERM | Errno::OPNOTSUPP | Errno::NOSYS) => {}
+            Err(error) => return Err(error.into()),
+        }
+        // A file system without hard links.
+        #[cfg(target_os = "linux")]
+        {
+            use rustix::fs::RenameFlags;
+            fs::renameat_with(self.dir.dir.as_fd(), &self.name, to, name, RenameFlags::NOREPLACE)?;
+            self.gone = true;
+            Ok(())
+        }
+        #[cfg(not(target_os = "linux"))]
+        Err(Errno::OPNOTSUPP.into())
+    }
+}
+
+impl Drop for TempFile {
+    fn drop(&mut self) {
+        if !self.gone {
+            let _ = fs::unlinkat(&self.dir.dir, &self.name, AtFlags::empty());
+        }
+    }
+}
