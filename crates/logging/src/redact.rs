@@ -104,10 +104,9 @@ pub fn redact(text: &str) -> Cow<'_, str> {
         if word.is_empty() {
             break;
         }
-        if hide_next {
+        if std::mem::take(&mut hide_next) && is_credential(word) {
             out.push_str(MASK);
             changed = true;
-            hide_next = false;
             continue;
         }
         hide_next = word.eq_ignore_ascii_case("bearer") || word.eq_ignore_ascii_case("basic");
@@ -134,6 +133,22 @@ pub fn redact(text: &str) -> Cow<'_, str> {
     } else {
         Cow::Borrowed(text)
     }
+}
+
+/// What follows `Bearer`, and not what follows "the bearer" or "basic" in prose.
+fn is_credential(word: &str) -> bool {
+    word.len() >= 20
+        || !word
+            .trim_end_matches(['.', ',', ':'])
+            .bytes()
+            .all(|b| b.is_ascii_alphabetic())
+}
+
+/// `max_tokens=512` is a setting; a number is a secret only as a password.
+fn is_harmless_number(name: &str, value: &str) -> bool {
+    let value = value.trim_end_matches(['&', ';', ',']);
+    let number = value.len() < 10 && value.bytes().all(|b| b.is_ascii_digit());
+    number && !name.contains("pass") && !name.contains("secret")
 }
 
 fn is_delimiter(c: char) -> bool {
@@ -231,6 +246,7 @@ fn redact_pairs(word: &str) -> Option<String> {
         if let Some((name, value)) = pair.split_once('=')
             && is_sensitive_name(last_name(name))
             && !value.is_empty()
+            && !is_harmless_number(name, value)
         {
             let end = if value.ends_with(['&', ';', ',']) {
                 &value[value.len() - 1..]
@@ -340,6 +356,11 @@ mod tests {
             ("password=\"hunter2 hunter2\" next", "password=*** next"),
             ("a=1&password=hunter2&b=2", "a=1&password=***&b=2"),
             ("authorization: Bearer hunter2", "authorization: Bearer ***"),
+            (
+                "basic checks passed, the bearer is known",
+                "basic checks passed, the bearer is known",
+            ),
+            ("max_tokens=512,password=512", "max_tokens=512,password=***"),
             ("Authorization: basic   hunter2==", "Authorization: basic   ***"),
         ] {
             assert_eq!(redact(text), clean, "{text}");
