@@ -6,6 +6,7 @@ mod ci;
 mod dev;
 mod failure;
 mod machine;
+mod oss;
 mod port;
 mod process;
 mod rehearse;
@@ -41,6 +42,8 @@ struct Cli {
 enum Command {
     /// Run the reference service on this machine
     Dev(dev::DevArgs),
+    /// Run an OSS server alone, for any client to be tried against
+    Oss(oss::OssArgs),
     /// Run every test
     Test(test::TestArgs),
     /// Everything a change must pass: format, lints, documentation, licences, tests
@@ -66,6 +69,7 @@ fn carry_out(command: &Command) -> Result<()> {
     let workspace = Workspace::enter()?;
     match command {
         Command::Dev(args) => dev::run(&workspace, args),
+        Command::Oss(args) => oss::run(args),
         Command::Test(args) => test::run(&workspace, args),
         Command::Ci(args) => ci::run(&workspace, args),
         Command::Bench(args) => bench::run(&workspace, args),

@@ -63,9 +63,8 @@ pub(crate) fn run(workspace: &Workspace, args: &TestArgs) -> Result<()> {
     };
     let mut tests = prepared(cargo());
     if has_nextest() {
-        tests
-            .args(["nextest", "run", "--workspace", "--locked"])
-            .args(&args.nextest);
+        // Without `--workspace`, so that `-p` builds that one package; without `-p` cargo takes every member.
+        tests.args(["nextest", "run", "--locked"]).args(&args.nextest);
     } else if args.nextest.is_empty() {
         println!("cargo-nextest is not installed: `cargo test` runs the tests instead, more slowly");
         tests.args(["test", "--workspace", "--all-targets", "--locked"]);

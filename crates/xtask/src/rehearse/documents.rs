@@ -100,12 +100,9 @@ fn resolve(file: &Path, path: &str) -> std::result::Result<PathBuf, String> {
     };
     for part in Path::new(path).components() {
         match part {
-            Component::ParentDir => {
-                if !resolved.pop() {
-                    return Err("it leaves the repository".to_owned());
-                }
-            }
             Component::Normal(name) => resolved.push(name),
+            Component::ParentDir if resolved.pop() => {}
+            Component::ParentDir => return Err("it leaves the repository".to_owned()),
             _ => {}
         }
     }
