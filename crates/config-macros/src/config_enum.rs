@@ -55,6 +55,7 @@ pub(crate) fn expand(input: &DeriveInput) -> Result<TokenStream> {
     });
     Ok(quote! {
         #[automatically_derived]
+        #[allow(dead_code)]
         impl #name {
             /// The name of each value, in the order of the variants.
             pub const NAMES: &'static [&'static str] = &[#(#names),*];

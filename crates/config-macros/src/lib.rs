@@ -1,4 +1,4 @@
-//! The derives behind `zhuji-config`, which documents and re-exports them.
+#![doc = include_str!("../README.md")]
 
 mod attributes;
 mod config;

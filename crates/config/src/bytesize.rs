@@ -63,9 +63,9 @@ impl fmt::Display for ByteSize {
     /// Writes the largest unit that divides the size, so that the text reads back as the same number.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let exact = |binary: bool| {
-            UNITS
-                .iter()
-                .find(|(name, unit)| name.contains('i') == binary && self.0 >= *unit && self.0 % unit == 0)
+            UNITS.iter().find(|(name, unit)| {
+                name.contains('i') == binary && self.0 >= *unit && self.0.is_multiple_of(*unit)
+            })
         };
         match exact(true).or_else(|| exact(false)) {
             Some((name, unit)) => write!(f, "{}{name}", self.0 / unit),
@@ -126,7 +126,7 @@ fn exact_product(number: &str, factor: u64) -> Result<u64, String> {
         fraction.parse().map_err(|_| malformed())?
     };
     let product = (u128::from(whole) * scale + fraction) * u128::from(factor);
-    if product % scale != 0 {
+    if !product.is_multiple_of(scale) {
         return Err("it is not a whole number of bytes".to_owned());
     }
     u64::try_from(product / scale).map_err(|_| too_large())

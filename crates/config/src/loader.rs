@@ -119,12 +119,28 @@ impl Loader {
     /// Every value read so far, secrets redacted. Unlike [`finish`](Self::finish) it answers when there are problems
     /// too, which is when an operator asks.
     pub fn settings(&self) -> Settings {
-        Settings::new(self.settings.clone())
+        let mut settings = self.settings.clone();
+        // A later section may have said that the variable is secret.
+        for setting in settings
+            .iter_mut()
+            .filter(|setting| self.is_secret(&setting.name))
+        {
+            setting.secret = true;
+            setting.value = setting.value.take().map(|_| "***".to_owned());
+        }
+        Settings::new(settings)
     }
 
     /// The problems so far, and unknown variables among them.
     pub fn report(&self) -> Report {
         let mut report = self.report.clone();
+        for problem in report
+            .problems
+            .iter_mut()
+            .filter(|problem| self.is_secret(&problem.variable))
+        {
+            problem.found = None;
+        }
         let unknown = unknown::find(&self.sources, &self.schema);
         match self.on_unknown {
             OnUnknown::Warn => report.warnings.extend(unknown),
@@ -142,9 +158,10 @@ impl Loader {
         if !report.is_ok() {
             return Err(report);
         }
+        let settings = self.settings();
         Ok(Loaded {
             schema: self.schema,
-            settings: Settings::new(self.settings),
+            settings,
             warnings: report.warnings,
         })
     }
@@ -166,6 +183,12 @@ impl Loader {
                 warnings: loaded.warnings,
             }),
         }
+    }
+
+    fn is_secret(&self, variable: &str) -> bool {
+        self.schema
+            .fields()
+            .any(|field| field.secret && field.spec.name == variable)
     }
 
     fn how_to_set(&self, variable: &str) -> String {
@@ -205,7 +228,8 @@ pub struct Reader<'a> {
 impl Reader<'_> {
     /// Reads one variable. `None` means that a problem was recorded.
     pub fn field<T: ConfigValue>(&mut self, spec: &FieldSpec) -> Option<T> {
-        let secret = T::SECRET || spec.secret;
+        // Whatever this section says: what another one keeps secret is secret.
+        let secret = T::SECRET || spec.secret || self.loader.is_secret(spec.name);
         let names: Vec<&'static str> = std::iter::once(spec.name)
             .chain(spec.aliases.iter().copied())
             .collect();

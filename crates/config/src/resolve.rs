@@ -40,11 +40,11 @@ impl Sources {
     pub(crate) fn resolve(&self, names: &[&str], file_names: &[String], secret: bool) -> Resolution {
         let direct = match self.strongest(names) {
             Ok(direct) => direct,
-            Err(problem) => return Resolution::Refused(problem),
+            Err(problem) => return Resolution::Refused(*problem),
         };
         let by_file = match self.strongest(file_names) {
             Ok(by_file) => by_file,
-            Err(problem) => return Resolution::Refused(problem),
+            Err(problem) => return Resolution::Refused(*problem),
         };
         match (direct, by_file) {
             (None, None) => match names.iter().find_map(|name| self.defaults.get(*name)) {
@@ -94,17 +94,18 @@ impl Sources {
     }
 
     /// The strongest layer's word on any of these names.
-    fn strongest(&self, names: &[impl AsRef<str>]) -> Result<Option<Candidate>, Problem> {
+    fn strongest(&self, names: &[impl AsRef<str>]) -> Result<Option<Candidate>, Box<Problem>> {
         for layer in &self.layers {
             let mut set = names
                 .iter()
                 .filter_map(|name| Some((name.as_ref(), layer.get(name.as_ref())?)));
             let Some((name, entry)) = set.next() else { continue };
             if let Some((other, second)) = set.find(|(_, other)| other.raw != entry.raw) {
-                return Err(Problem::new(name, ProblemKind::Conflict)
+                let problem = Problem::new(name, ProblemKind::Conflict)
                     .with_source(layer.source(second))
                     .with_detail(format!("it is also set as {other}, to something else"))
-                    .with_hint(format!("Unset {other}")));
+                    .with_hint(format!("Unset {other}"));
+                return Err(Box::new(problem));
             }
             return Ok(Some(Candidate {
                 rank: layer.rank,

@@ -129,18 +129,18 @@ impl Schema {
     }
 
     /// Adds a variable of type `T` to the section opened last. A variable that two sections share is listed once,
-    /// where it came first.
+    /// where it came first, and is secret if one of them says so.
     pub fn field<T: ConfigValue>(&mut self, spec: FieldSpec) {
-        if self
-            .find(spec.name)
-            .is_some_and(|known| known.spec.name == spec.name)
-        {
+        let secret = T::SECRET || spec.secret;
+        let mut fields = self.sections.iter_mut().flat_map(|section| &mut section.fields);
+        if let Some(known) = fields.find(|field| field.spec.name == spec.name) {
+            known.secret |= secret;
             return;
         }
         let field = Field {
             spec,
             expected: T::expected(),
-            secret: T::SECRET || spec.secret,
+            secret,
             required: spec.default.is_none() && T::absent().is_none(),
         };
         if self.sections.is_empty() {

@@ -1,4 +1,4 @@
-use std::{collections::BTreeMap, ffi::OsString, fmt, path::Path};
+use std::{cmp::Reverse, collections::BTreeMap, ffi::OsString, fmt, path::Path};
 
 use crate::{
     Problem, ProblemKind, dotenv, file,
@@ -187,7 +187,7 @@ impl Sources {
             Some(known) => known.entries.extend(layer.entries),
             None => self.layers.push(layer),
         }
-        self.layers.sort_by(|a, b| b.rank.cmp(&a.rank));
+        self.layers.sort_by_key(|layer| Reverse(layer.rank));
         self
     }
 

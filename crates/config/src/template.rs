@@ -55,10 +55,10 @@ pub fn template(schema: &Schema, format: TemplateFormat) -> String {
 
 fn write_section(text: &mut String, section: &Section, format: TemplateFormat) {
     let _infallible = write!(text, "\n# ==== {} ====\n", section.spec.title);
-    comment(text, section.spec.doc);
+    comment(text, &prose(section.spec.doc));
     for field in &section.fields {
         text.push('\n');
-        comment(text, field.spec.doc);
+        comment(text, &prose(field.spec.doc));
         comment(text, &facts(field));
         let spec = &field.spec;
         let value = spec.default.or(spec.example);
@@ -105,8 +105,34 @@ fn facts(field: &Field) -> String {
     facts.join(" ")
 }
 
+/// A doc comment without what is rustdoc's alone: the marks of links, and the "Env: … Default: …" at a paragraph's end,
+/// which the template says itself.
+fn prose(doc: &str) -> String {
+    let paragraphs = doc.split("\n\n").map(|paragraph| {
+        let end = ["Env: `", "Default: "]
+            .iter()
+            .filter_map(|mark| paragraph.find(mark))
+            .min();
+        paragraph[..end.unwrap_or(paragraph.len())].trim_end()
+    });
+    let paragraphs: Vec<&str> = paragraphs.filter(|paragraph| !paragraph.is_empty()).collect();
+    paragraphs.join("\n\n").replace("[`", "`").replace("`]", "`")
+}
+
 fn comment(text: &mut String, words: &str) {
     for line in words.lines() {
         let _infallible = writeln!(text, "{}", format!("# {line}").trim_end());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::prose;
+
+    #[test]
+    fn prose_is_for_people_without_rustdoc() {
+        let doc = "How long. See [`Cache`].\nEnv: `CACHE_TTL`. Default: `5m`.\n\nNot longer than\na day. Env: `X`.\n\nDefault: none";
+        assert_eq!(prose(doc), "How long. See `Cache`.\n\nNot longer than\na day.");
+        assert_eq!(prose(""), "");
     }
 }

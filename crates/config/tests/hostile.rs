@@ -1,4 +1,5 @@
 //! Input that is hostile, enormous or simply wrong: no panic, no hang, no secret in any output.
+#![allow(clippy::unwrap_used, reason = "a helper of a test may panic as the test may")]
 
 use std::{ffi::OsString, fs, os::unix::ffi::OsStringExt, path::Path, time::Duration};
 
@@ -148,7 +149,10 @@ fn no_output_holds_a_secret() {
 fn a_table_hides_what_a_text_should_not_hold() {
     let mut loader = Loader::new(Sources::from_pairs([("X_TEXT", format!("redis://:{SECRET}@h"))]));
     loader.load::<Everything>();
-    assert_eq!(loader.settings().get("X_TEXT").unwrap().value.as_deref(), Some("redis://***@h"));
+    assert_eq!(
+        loader.settings().get("X_TEXT").unwrap().value.as_deref(),
+        Some("redis://***@h")
+    );
 }
 
 #[test]

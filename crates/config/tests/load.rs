@@ -1,4 +1,5 @@
 //! Sections, sources and their order, checks, reports, templates.
+#![allow(clippy::unwrap_used, reason = "a helper of a test may panic as the test may")]
 
 use std::{fs, path::PathBuf, time::Duration};
 
@@ -529,6 +530,54 @@ fn a_shared_variable_is_read_twice_and_told_once() {
         load_from_pairs::<LogConfig>([("NODE_ENV", "test")]).unwrap().env,
         AppEnv::Test
     );
+}
+
+mod facade {
+    pub use zhuji_config as config;
+}
+
+#[test]
+fn the_derives_work_through_a_facade() {
+    #[derive(facade::config::ConfigEnum, Debug, PartialEq)]
+    #[config(crate = crate::facade::config)]
+    enum Mode {
+        HalfWay,
+    }
+    #[derive(facade::config::Config, Debug)]
+    #[config(crate = crate::facade::config, impl_default)]
+    struct Section {
+        #[config(env = "MODE", default = "half-way")]
+        r#mode: Mode,
+    }
+    assert_eq!(
+        load_from_pairs::<Section>([("MODE", "HALF-WAY")]).unwrap().mode,
+        Section::default().mode
+    );
+}
+
+#[test]
+fn a_variable_is_as_secret_as_its_most_careful_section() {
+    #[derive(Config, Debug)]
+    struct Careless {
+        #[config(env = "DATABASE_URL")]
+        _url: u16,
+    }
+    for careless_first in [true, false] {
+        let mut loader = Loader::new(Sources::from_pairs([("DATABASE_URL", "hunter2")]));
+        if careless_first {
+            loader.load::<Careless>();
+            loader.load::<DbConfig>();
+        } else {
+            loader.load::<DbConfig>();
+            loader.load::<Careless>();
+        }
+        assert_eq!(
+            loader.settings().get("DATABASE_URL").unwrap().value.as_deref(),
+            Some("***")
+        );
+        let report = loader.finish().unwrap_err();
+        assert!(!report.to_string().contains("hunter2"), "{report}");
+    }
 }
 
 #[test]
