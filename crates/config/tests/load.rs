@@ -533,7 +533,7 @@ fn a_shared_variable_is_read_twice_and_told_once() {
 }
 
 mod facade {
-    pub use zhuji_config as config;
+    pub(crate) use zhuji_config as config;
 }
 
 #[test]
