@@ -1,0 +1,417 @@
+use std::collections::HashMap;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio_postgres::types::{ToSql, Type};
+use tokio_postgres::{Client, Row};
+
+use crate::conn::Side;
+use crate::error::{Error, ErrorKind, Phase, Result};
+use crate::pool::Shared;
+use crate::scope::Scope;
+
+/// A statement's parameters.
+pub(crate) type Params<'a> = &'a [&'a (dyn ToSql + Sync)];
+
+type Driver<T> = std::result::Result<T, tokio_postgres::Error>;
+
+/// How much longer than the server a caller waits for the end of a statement: the server's answer says more.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// Where statements run: a connection, or a transaction on it.
+pub(crate) struct Lane<'c> {
+    pub(crate) client: &'c Client,
+    pub(crate) side: &'c Side,
+    pub(crate) shared: &'c Shared,
+    pub(crate) scope: &'c Scope,
+    pub(crate) in_transaction: bool,
+    /// What the server was told; for a pooled connection nobody was.
+    pub(crate) statement_timeout: Duration,
+}
+
+/// The parameter types of statements, so that a pooled connection need not ask in a second round trip, which may reach
+/// another server process.
+#[derive(Default)]
+pub(crate) struct ParameterTypes {
+    known: Mutex<HashMap<u32, HashMap<Box<str>, Arc<[Type]>>>>,
+}
+
+impl ParameterTypes {
+    const KEPT: usize = 1024;
+
+    fn get(&self, scope: u32, sql: &str) -> Option<Arc<[Type]>> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.get(&scope)?.get(sql).cloned()
+    }
+
+    fn put(&self, scope: u32, sql: &str, types: Arc<[Type]>) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let statements = known.entry(scope).or_default();
+        if statements.len() >= Self::KEPT {
+            // Statements built from text, most likely; learning again costs a round trip each.
+            statements.clear();
+        }
+        statements.insert(sql.into(), types);
+    }
+
+    fn remove(&self, scope: u32, sql: &str) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(statements) = known.get_mut(&scope) {
+            statements.remove(sql);
+        }
+    }
+}
+
+/// The two ways of running a statement.
+enum Want {
+    Rows,
+    Count,
+}
+
+enum Got {
+    Rows(Vec<Row>),
+    Count(u64),
+}
+
+impl Lane<'_> {
+    fn subject(&self) -> &str {
+        &self.shared.dialer.subject
+    }
+
+    fn is_pooled(&self) -> bool {
+        self.shared.dialer.pooled
+    }
+
+    pub(crate) async fn query(&self, sql: &str, params: Params<'_>) -> Result<Vec<Row>> {
+        match self.run("query", Want::Rows, sql, params).await? {
+            Got::Rows(rows) => Ok(rows),
+            Got::Count(_) => Ok(Vec::new()),
+        }
+    }
+
+    pub(crate) async fn execute(&self, sql: &str, params: Params<'_>) -> Result<u64> {
+        match self.run("execute", Want::Count, sql, params).await? {
+            Got::Count(count) => Ok(count),
+            Got::Rows(_) => Ok(0),
+        }
+    }
+
+    pub(crate) async fn query_opt(&self, sql: &str, params: Params<'_>) -> Result<Option<Row>> {
+        let mut rows = self.query(sql, params).await?;
+        match rows.len() {
+            0 | 1 => Ok(rows.pop()),
+            count => Err(self.row_count(format!("expected at most one row, got {count}"))),
+        }
+    }
+
+    pub(crate) async fn query_one(&self, sql: &str, params: Params<'_>) -> Result<Row> {
+        match self.query_opt(sql, params).await? {
+            Some(row) => Ok(row),
+            None => Err(self.row_count("expected one row, got none".to_owned())),
+        }
+    }
+
+    fn row_count(&self, reason: String) -> Error {
+        Error::new(ErrorKind::RowCount, "query", self.subject(), reason)
+    }
+
+    /// Several statements without parameters.
+    pub(crate) async fn batch_execute(&self, sql: &str) -> Result<()> {
+        if self.in_transaction {
+            return self.guarded("execute", self.client.batch_execute(sql)).await;
+        }
+        if !self.is_pooled() {
+            // It may have left a transaction open or changed a setting.
+            self.side.dirty.store(true, Ordering::Relaxed);
+            return self.guarded("execute", self.client.batch_execute(sql)).await;
+        }
+        match self.scope.set_local.as_str() {
+            "" => self.guarded("execute", self.client.batch_execute(sql)).await,
+            // One message is one transaction, so the setting ends with it.
+            set => {
+                self.guarded("execute", self.client.batch_execute(&format!("{set};\n{sql}")))
+                    .await
+            }
+        }
+    }
+
+    async fn run(&self, operation: &'static str, want: Want, sql: &str, params: Params<'_>) -> Result<Got> {
+        if self.is_pooled() {
+            return self.run_unnamed(operation, want, sql, params).await;
+        }
+        if !self.in_transaction && changes_session(sql) {
+            self.side.dirty.store(true, Ordering::Relaxed);
+        }
+        let first = self
+            .guarded(operation, self.run_prepared(&want, sql, params))
+            .await;
+        match first {
+            Err(error) if is_stale(&error) => {
+                self.side.statements.remove(self.scope.id, sql);
+                if self.in_transaction {
+                    return Err(error);
+                }
+                self.guarded(operation, self.run_prepared(&want, sql, params))
+                    .await
+            }
+            result => result,
+        }
+    }
+
+    async fn run_prepared(&self, want: &Want, sql: &str, params: Params<'_>) -> Driver<Got> {
+        let statement = match self.side.statements.get(self.scope.id, sql) {
+            Some(statement) => statement,
+            None => {
+                let statement = self.client.prepare(sql).await?;
+                self.side.statements.put(self.scope.id, sql, statement.clone());
+                statement
+            }
+        };
+        Ok(match want {
+            Want::Rows => Got::Rows(self.client.query(&statement, params).await?),
+            Want::Count => Got::Count(self.client.execute(&statement, params).await?),
+        })
+    }
+
+    /// Without named statements, which a transaction-mode pooler cannot keep.
+    async fn run_unnamed(
+        &self,
+        operation: &'static str,
+        want: Want,
+        sql: &str,
+        params: Params<'_>,
+    ) -> Result<Got> {
+        if !self.in_transaction && changes_session(sql) {
+            let reason = "the statement changes the session, which a pooled connection shares with others: \
+                          use a transaction with SET LOCAL, or DATABASE_URL without a pooler";
+            return Err(Error::new(
+                ErrorKind::Unsupported,
+                operation,
+                self.subject(),
+                reason,
+            ));
+        }
+        let mut types = match params {
+            [] => Some(Arc::from([])),
+            _ => self.shared.types.get(self.scope.id, sql),
+        };
+        // Alone, one round trip needs no transaction. A search path or a second round trip does.
+        let wrap = !self.in_transaction && (types.is_none() || !self.scope.set_local.is_empty());
+        if !wrap {
+            if types.is_none() {
+                types = Some(self.learn_types(operation, sql).await?);
+            }
+            return self
+                .run_typed(
+                    operation,
+                    &want,
+                    sql,
+                    params,
+                    types.as_deref().unwrap_or_default(),
+                )
+                .await;
+        }
+        let begin = format!("BEGIN;{}", self.scope.set_local);
+        // Given up half-way, the transaction would be another caller's.
+        let unfinished = Spoiler(Some(self.side));
+        self.guarded(operation, self.client.batch_execute(&begin)).await?;
+        let result = async {
+            if types.is_none() {
+                types = Some(self.learn_types(operation, sql).await?);
+            }
+            self.run_typed(
+                operation,
+                &want,
+                sql,
+                params,
+                types.as_deref().unwrap_or_default(),
+            )
+            .await
+        }
+        .await;
+        let end = if result.is_ok() { "COMMIT" } else { "ROLLBACK" };
+        let ended = self.guarded(operation, self.client.batch_execute(end)).await;
+        unfinished.finished();
+        let got = result?;
+        ended?;
+        Ok(got)
+    }
+
+    /// In a transaction, so that both messages reach the same server process.
+    async fn learn_types(&self, operation: &'static str, sql: &str) -> Result<Arc<[Type]>> {
+        let statement = self.guarded(operation, self.client.prepare(sql)).await?;
+        let types: Arc<[Type]> = statement.params().into();
+        // Dropped now, its name is freed on the server process that has it.
+        drop(statement);
+        self.shared.types.put(self.scope.id, sql, Arc::clone(&types));
+        Ok(types)
+    }
+
+    async fn run_typed(
+        &self,
+        operation: &'static str,
+        want: &Want,
+        sql: &str,
+        params: Params<'_>,
+        types: &[Type],
+    ) -> Result<Got> {
+        if params.len() != types.len() {
+            let reason = format!(
+                "the statement has {} parameters, {} were given",
+                types.len(),
+                params.len()
+            );
+            return Err(Error::new(
+                ErrorKind::Conversion,
+                operation,
+                self.subject(),
+                reason,
+            ));
+        }
+        let typed: Vec<(&(dyn ToSql + Sync), Type)> =
+            params.iter().copied().zip(types.iter().cloned()).collect();
+        let work = async {
+            Ok(match want {
+                Want::Rows => Got::Rows(self.client.query_typed(sql, &typed).await?),
+                Want::Count => Got::Count(self.client.execute_typed(sql, &typed).await?),
+            })
+        };
+        let result = self.guarded(operation, work).await;
+        if result.is_err() {
+            // The table may have changed its types; asking again costs one round trip.
+            self.shared.types.remove(self.scope.id, sql);
+        }
+        result
+    }
+
+    /// One exchange with the server, with a deadline. Cancelled half-way, the connection is known to be in use still.
+    pub(crate) async fn guarded<T>(
+        &self,
+        operation: &'static str,
+        work: impl Future<Output = Driver<T>>,
+    ) -> Result<T> {
+        if self.side.is(&self.side.abandoned) {
+            let reason = "an earlier statement on this connection got no answer in time";
+            return Err(Error::new(
+                ErrorKind::Disconnected,
+                operation,
+                self.subject(),
+                reason,
+            ));
+        }
+        let flight = self.side.in_flight();
+        let limit = if self.is_pooled() {
+            self.statement_timeout
+        } else {
+            self.statement_timeout + GRACE
+        };
+        match tokio::time::timeout(limit, work).await {
+            Ok(Ok(value)) => {
+                flight.answered();
+                Ok(value)
+            }
+            Ok(Err(error)) => {
+                flight.answered();
+                let error = Error::statement(operation, self.subject(), error);
+                if error.spoils_connection() {
+                    self.side.spoil();
+                }
+                if error.kind() == ErrorKind::Timeout {
+                    self.shared.instruments.statement_timed_out();
+                }
+                Err(error)
+            }
+            Err(_) => {
+                self.side.abandoned.store(true, Ordering::Relaxed);
+                self.shared.instruments.statement_timed_out();
+                let reason = format!("no answer within {limit:?} (DB_STATEMENT_TIMEOUT)");
+                Err(Error::timeout(operation, self.subject(), Phase::Reading, reason))
+            }
+        }
+    }
+}
+
+/// Spoils the connection unless told that all went to its end.
+struct Spoiler<'a>(Option<&'a Side>);
+
+impl Spoiler<'_> {
+    fn finished(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Spoiler<'_> {
+    fn drop(&mut self) {
+        if let Some(side) = self.0 {
+            side.spoil();
+        }
+    }
+}
+
+/// The server's prepared statement no longer fits: its table was altered, or something deallocated it.
+fn is_stale(error: &Error) -> bool {
+    match error.sql_state().map(|code| code.code()) {
+        Some("26000") => true,
+        Some("0A000") => error
+            .reason()
+            .starts_with("cached plan must not change result type"),
+        _ => false,
+    }
+}
+
+/// Whether a statement may outlive itself: a transaction left open, a setting, a subscription, a lock.
+fn changes_session(sql: &str) -> bool {
+    const WORDS: [&str; 14] = [
+        "set",
+        "reset",
+        "begin",
+        "start",
+        "listen",
+        "unlisten",
+        "declare",
+        "prepare",
+        "deallocate",
+        "load",
+        "discard",
+        "create temp",
+        "create temporary",
+        "select pg_advisory_lock",
+    ];
+    let sql = sql.trim_start().as_bytes();
+    WORDS.iter().any(|word| {
+        let word = word.as_bytes();
+        sql.len() >= word.len()
+            && sql[..word.len()].eq_ignore_ascii_case(word)
+            && !sql
+                .get(word.len())
+                .is_some_and(|next| next.is_ascii_alphanumeric() || *next == b'_')
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::changes_session;
+
+    #[test]
+    fn statements_that_outlive_themselves_are_known() {
+        for sql in [
+            "SET x = 1",
+            "  begin",
+            "LISTEN c",
+            "Create Temp Table t()",
+            "select pg_advisory_lock(1)",
+        ] {
+            assert!(changes_session(sql), "{sql}");
+        }
+        for sql in [
+            "SELECT 1",
+            "settle",
+            "UPDATE t SET a = 1",
+            "select setval('s', 1)",
+            "",
+        ] {
+            assert!(!changes_session(sql), "{sql}");
+        }
+    }
+}
