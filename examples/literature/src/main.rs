@@ -1,2 +1,17 @@
-//! Example.
-fn main() {}
+//! The reference service: literature screening, one module on the platform.
+//!
+//! What it can do is in [`asl`]; where its files, rows and jobs live is decided when it starts, by environment
+//! variables alone.
+
+mod asl;
+mod page;
+
+use std::process::ExitCode;
+use zhuji::Platform;
+
+fn main() -> ExitCode {
+    Platform::builder(env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"))
+        .module::<asl::Asl>()
+        .pages(page::routes())
+        .run()
+}

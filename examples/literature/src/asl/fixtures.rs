@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 
 /// A real file from the folder beside the checkout; says so and answers nothing where it is missing.
 pub(crate) fn read(name: &str) -> Option<Vec<u8>> {
-    let path: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/fixtures").join(name);
+    let path: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../../shared/fixtures")
+        .join(name);
     let bytes = std::fs::read(&path).ok();
     if bytes.is_none() {
         eprintln!("SKIPPED: the real file {name} is not beside this checkout");
@@ -33,6 +35,9 @@ pub(crate) fn minimal_pdf(line: &str) -> Vec<u8> {
     for offset in offsets {
         pdf.push_str(&format!("{offset:010} 00000 n \n"));
     }
-    pdf.push_str(&format!("trailer\n<< /Size {} /Root 1 0 R >>\nstartxref\n{table}\n%%EOF\n", objects.len() + 1));
+    pdf.push_str(&format!(
+        "trailer\n<< /Size {} /Root 1 0 R >>\nstartxref\n{table}\n%%EOF\n",
+        objects.len() + 1
+    ));
     pdf.into_bytes()
 }

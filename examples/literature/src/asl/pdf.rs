@@ -5,11 +5,14 @@ use pdf_extract::{Document, OutputError, PlainTextOutput, output_doc_page};
 use serde::{Deserialize, Serialize};
 use std::io::Read;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use zhuji::isolated::IsolatedTask;
+use zhuji::IsolatedTask;
 
 /// Reads a PDF on standard input and writes its [`Text`] as JSON on standard output; an error is a sentence for
 /// the user of the record.
-pub(crate) const TASK: IsolatedTask = IsolatedTask { name: "pdf-text", run };
+pub(crate) const TASK: IsolatedTask = IsolatedTask {
+    name: "pdf-text",
+    run,
+};
 
 /// The most text that is kept of one PDF: about ten times the Bible.
 pub(crate) const MAX_TEXT_BYTES: usize = 20 * 1024 * 1024;
@@ -28,12 +31,16 @@ pub(crate) struct Text {
 
 /// Whether the first bytes of a file are those of a PDF.
 pub(crate) fn sniff(start: &[u8]) -> bool {
-    start[..start.len().min(SNIFF_BYTES)].windows(5).any(|window| window == b"%PDF-")
+    start[..start.len().min(SNIFF_BYTES)]
+        .windows(5)
+        .any(|window| window == b"%PDF-")
 }
 
 fn run(input: &mut dyn Read) -> Result<Vec<u8>, String> {
     let mut bytes = Vec::new();
-    input.read_to_end(&mut bytes).map_err(|error| format!("the PDF could not be received: {error}"))?;
+    input
+        .read_to_end(&mut bytes)
+        .map_err(|error| format!("the PDF could not be received: {error}"))?;
     let text = read(&bytes)?;
     serde_json::to_vec(&text).map_err(|error| format!("the text could not be written: {error}"))
 }
@@ -41,7 +48,9 @@ fn run(input: &mut dyn Read) -> Result<Vec<u8>, String> {
 /// Reads the whole document.
 pub(crate) fn read(bytes: &[u8]) -> Result<Text, String> {
     let document = catch_unwind(|| Document::load_mem(bytes)).unwrap_or_else(|_panic| {
-        Err(pdf_extract::Error::InvalidStream("its structure breaks the reader".into()))
+        Err(pdf_extract::Error::InvalidStream(
+            "its structure breaks the reader".into(),
+        ))
     });
     let mut document = document.map_err(|error| broken(&error))?;
     if document.is_encrypted() {
@@ -79,11 +88,17 @@ fn collect(document: &Document, numbers: &[u32]) -> Result<Text, String> {
     }
     let pages = u32::try_from(numbers.len()).unwrap_or(u32::MAX);
     if unreadable_pages == pages {
-        return Err(format!("the text of none of the PDF's {pages} pages can be read: their content is damaged"));
+        return Err(format!(
+            "the text of none of the PDF's {pages} pages can be read: their content is damaged"
+        ));
     }
     // PostgreSQL's text cannot hold NUL.
     text.retain(|c| c != '\0');
-    Ok(Text { pages, text, unreadable_pages })
+    Ok(Text {
+        pages,
+        text,
+        unreadable_pages,
+    })
 }
 
 /// The text of one page; nothing when the page's content breaks the reader, which must not hide the other pages.
@@ -95,7 +110,8 @@ fn page(document: &Document, number: u32) -> Option<String> {
     }));
     match outcome {
         Ok(Ok(())) => Some(text),
-        Ok(Err(OutputError::FormatError(_) | OutputError::IoError(_) | OutputError::PdfError(_))) | Err(_) => None,
+        Ok(Err(OutputError::FormatError(_) | OutputError::IoError(_) | OutputError::PdfError(_)))
+        | Err(_) => None,
     }
 }
 
@@ -107,7 +123,9 @@ fn broken(error: &pdf_extract::Error) -> String {
     use pdf_extract::Error;
     match error {
         Error::InvalidPassword | Error::Decryption(_) | Error::UnsupportedSecurityHandler(_) => protected(),
-        _ => format!("the PDF is damaged and cannot be read ({error}); open it in a PDF viewer and save it again"),
+        _ => format!(
+            "the PDF is damaged and cannot be read ({error}); open it in a PDF viewer and save it again"
+        ),
     }
 }
 
@@ -118,15 +136,23 @@ mod tests {
 
     #[test]
     fn a_textbook_gives_its_117_pages() {
-        let Some(bytes) = fixtures::read("geotopo.pdf") else { return };
-        let Text { pages, text, unreadable_pages } = read(&bytes).expect("a good PDF");
+        let Some(bytes) = fixtures::read("geotopo.pdf") else {
+            return;
+        };
+        let Text {
+            pages,
+            text,
+            unreadable_pages,
+        } = read(&bytes).expect("a good PDF");
         assert_eq!((pages, unreadable_pages), (117, 0));
         assert!(text.contains("Topologie"), "{}", &text[..2000.min(text.len())]);
     }
 
     #[test]
     fn two_columns_give_three_pages() {
-        let Some(bytes) = fixtures::read("multicolumn.pdf") else { return };
+        let Some(bytes) = fixtures::read("multicolumn.pdf") else {
+            return;
+        };
         let read = read(&bytes).expect("a good PDF");
         assert_eq!(read.pages, 3);
         assert!(read.text.len() > 1000);
@@ -134,14 +160,22 @@ mod tests {
 
     #[test]
     fn a_password_is_named_as_the_reason() {
-        let Some(bytes) = fixtures::read("password-protected.pdf") else { return };
+        let Some(bytes) = fixtures::read("password-protected.pdf") else {
+            return;
+        };
         let reason = read(&bytes).expect_err("it is protected");
         assert!(reason.contains("password"), "{reason}");
     }
 
     #[test]
     fn damaged_files_are_refused_and_never_panic() {
-        for bytes in [&b""[..], b"%PDF-1.4", b"%PDF-1.7\n%%EOF", b"not a PDF at all", &[0; 4096]] {
+        for bytes in [
+            &b""[..],
+            b"%PDF-1.4",
+            b"%PDF-1.7\n%%EOF",
+            b"not a PDF at all",
+            &[0; 4096],
+        ] {
             let reason = read(bytes).expect_err("it is broken");
             assert!(reason.contains("damaged"), "{reason}");
         }

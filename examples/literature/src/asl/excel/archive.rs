@@ -27,7 +27,10 @@ pub(super) fn check(bytes: &[u8]) -> Result<(), Refusal> {
     if archive.has_overlapping_entries().map_err(|_| damaged())? {
         return Err(too_large());
     }
-    if archive.decompressed_size().is_some_and(|declared| declared > u128::from(MAX_UNPACKED_BYTES)) {
+    if archive
+        .decompressed_size()
+        .is_some_and(|declared| declared > u128::from(MAX_UNPACKED_BYTES))
+    {
         return Err(too_large());
     }
     // What an archive declares, if it does at all, is a stranger's word. Unpacking it once into nothing costs a few milliseconds and
@@ -35,14 +38,17 @@ pub(super) fn check(bytes: &[u8]) -> Result<(), Refusal> {
     let mut left = MAX_UNPACKED_BYTES;
     for index in 0..archive.len() {
         let mut entry = archive.by_index(index).map_err(|_| damaged())?;
-        let unpacked = std::io::copy(&mut entry.by_ref().take(left + 1), &mut sink()).map_err(|_| damaged())?;
+        let unpacked =
+            std::io::copy(&mut entry.by_ref().take(left + 1), &mut sink()).map_err(|_| damaged())?;
         left = left.checked_sub(unpacked).ok_or_else(too_large)?;
     }
     Ok(())
 }
 
 fn damaged() -> Refusal {
-    Refusal::Unusable("the Excel file is damaged: its zip archive cannot be unpacked; save it again and retry".into())
+    Refusal::Unusable(
+        "the Excel file is damaged: its zip archive cannot be unpacked; save it again and retry".into(),
+    )
 }
 
 fn too_large() -> Refusal {

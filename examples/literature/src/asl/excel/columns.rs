@@ -14,13 +14,104 @@ pub(super) enum Field {
 
 /// Known headers, in the form [`normalise`] gives them. PubMed, Embase, Zotero, EndNote, CNKI and Wanfang exports.
 const NAMES: &[(Field, &[&str])] = &[
-    (Field::Title, &["title", "articletitle", "papertitle", "documenttitle", "primarytitle", "标题", "题名", "篇名", "文献标题", "论文题目", "题目"]),
-    (Field::Authors, &["authors", "author", "authornames", "authorlist", "authorfullnames", "作者", "作者姓名", "全部作者"]),
-    (Field::Year, &["year", "publicationyear", "pubyear", "publishedyear", "yearofpublication", "publicationdate", "date", "年份", "年", "发表年份", "出版年", "出版年份", "发表时间"]),
-    (Field::Journal, &["journal", "journaltitle", "journalname", "source", "sourcetitle", "publicationtitle", "venue", "期刊", "期刊名称", "刊名", "来源", "文献来源"]),
-    (Field::Doi, &["doi", "doinumber", "digitalobjectidentifier", "doi号", "数字对象标识符"]),
-    (Field::Abstract, &["abstract", "abstracttext", "abstractnote", "summary", "摘要", "文摘"]),
-    (Field::Included, &["included", "include", "labelincluded", "label", "decision", "纳入", "是否纳入", "入选"]),
+    (
+        Field::Title,
+        &[
+            "title",
+            "articletitle",
+            "papertitle",
+            "documenttitle",
+            "primarytitle",
+            "标题",
+            "题名",
+            "篇名",
+            "文献标题",
+            "论文题目",
+            "题目",
+        ],
+    ),
+    (
+        Field::Authors,
+        &[
+            "authors",
+            "author",
+            "authornames",
+            "authorlist",
+            "authorfullnames",
+            "作者",
+            "作者姓名",
+            "全部作者",
+        ],
+    ),
+    (
+        Field::Year,
+        &[
+            "year",
+            "publicationyear",
+            "pubyear",
+            "publishedyear",
+            "yearofpublication",
+            "publicationdate",
+            "date",
+            "年份",
+            "年",
+            "发表年份",
+            "出版年",
+            "出版年份",
+            "发表时间",
+        ],
+    ),
+    (
+        Field::Journal,
+        &[
+            "journal",
+            "journaltitle",
+            "journalname",
+            "source",
+            "sourcetitle",
+            "publicationtitle",
+            "venue",
+            "期刊",
+            "期刊名称",
+            "刊名",
+            "来源",
+            "文献来源",
+        ],
+    ),
+    (
+        Field::Doi,
+        &[
+            "doi",
+            "doinumber",
+            "digitalobjectidentifier",
+            "doi号",
+            "数字对象标识符",
+        ],
+    ),
+    (
+        Field::Abstract,
+        &[
+            "abstract",
+            "abstracttext",
+            "abstractnote",
+            "summary",
+            "摘要",
+            "文摘",
+        ],
+    ),
+    (
+        Field::Included,
+        &[
+            "included",
+            "include",
+            "labelincluded",
+            "label",
+            "decision",
+            "纳入",
+            "是否纳入",
+            "入选",
+        ],
+    ),
 ];
 
 /// The columns of a sheet.
@@ -50,17 +141,27 @@ impl Columns {
     }
 
     pub(super) fn field_of(&self, column: u32) -> Option<Field> {
-        self.fields.iter().find(|(known, _)| *known == column).map(|(_, field)| *field)
+        self.fields
+            .iter()
+            .find(|(known, _)| *known == column)
+            .map(|(_, field)| *field)
     }
 }
 
 fn field_named(header: &str) -> Option<Field> {
     let name = normalise(header);
-    NAMES.iter().find(|(_, names)| names.contains(&name.as_str())).map(|(field, _)| *field)
+    NAMES
+        .iter()
+        .find(|(_, names)| names.contains(&name.as_str()))
+        .map(|(field, _)| *field)
 }
 
 /// Letters and digits only, in lower case: `Publication Year`, `publication_year` and `PUBLICATION-YEAR:` are one name.
 fn normalise(header: &str) -> String {
     // `Author(s)` is `authors`, so brackets vanish and what they hold stays.
-    header.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect()
+    header
+        .chars()
+        .filter(|c| c.is_alphanumeric())
+        .flat_map(char::to_lowercase)
+        .collect()
 }

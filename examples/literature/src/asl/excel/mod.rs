@@ -12,10 +12,13 @@ mod tests;
 
 use serde::{Deserialize, Serialize};
 use std::io::Read;
-use zhuji::isolated::IsolatedTask;
+use zhuji::IsolatedTask;
 
 /// Reads the bytes of an `.xlsx` file on standard input and writes a [`Reading`] as JSON on standard output.
-pub(crate) const TASK: IsolatedTask = IsolatedTask { name: "excel-rows", run };
+pub(crate) const TASK: IsolatedTask = IsolatedTask {
+    name: "excel-rows",
+    run,
+};
 
 /// The most text a cell may hold: Excel's own limit, in characters.
 const MAX_CELL_CHARS: usize = 32_767;
@@ -53,11 +56,17 @@ pub(crate) struct RefusedRow {
 pub(crate) enum Reading {
     Rows(Rows),
     /// It is not an Excel file at all.
-    NotExcel { message: String },
+    NotExcel {
+        message: String,
+    },
     /// It is larger, unpacked, than the service is willing to hold.
-    TooLarge { message: String },
+    TooLarge {
+        message: String,
+    },
     /// It is an Excel file, but a damaged one or one without a table of records.
-    Unusable { message: String },
+    Unusable {
+        message: String,
+    },
 }
 
 /// The table of a file.
@@ -81,7 +90,9 @@ enum Refusal {
 
 fn run(input: &mut dyn Read) -> Result<Vec<u8>, String> {
     let mut bytes = Vec::new();
-    input.read_to_end(&mut bytes).map_err(|error| format!("the file could not be received: {error}"))?;
+    input
+        .read_to_end(&mut bytes)
+        .map_err(|error| format!("the file could not be received: {error}"))?;
     serde_json::to_vec(&read(&bytes)).map_err(|error| format!("the records could not be written: {error}"))
 }
 
@@ -94,7 +105,8 @@ pub(crate) fn read(bytes: &[u8]) -> Reading {
         Ok(Err(Refusal::TooLarge(message))) => Reading::TooLarge { message },
         Ok(Err(Refusal::Unusable(message))) => Reading::Unusable { message },
         Err(_panic) => Reading::Unusable {
-            message: "the Excel file is damaged and cannot be read; open it in Excel and save it again".into(),
+            message: "the Excel file is damaged and cannot be read; open it in Excel and save it again"
+                .into(),
         },
     }
 }
@@ -112,7 +124,10 @@ pub(crate) fn sniff(start: &[u8]) -> Result<(), String> {
         "it is a PDF"
     } else if start.is_empty() {
         "it is empty"
-    } else if start.iter().all(|byte| !byte.is_ascii_control() || byte.is_ascii_whitespace()) {
+    } else if start
+        .iter()
+        .all(|byte| !byte.is_ascii_control() || byte.is_ascii_whitespace())
+    {
         "it is plain text, perhaps CSV; open it in Excel and save it as .xlsx"
     } else {
         "its content is of another kind, whatever its name says"

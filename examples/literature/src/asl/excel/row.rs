@@ -22,7 +22,9 @@ pub(super) enum Outcome {
 
 impl Draft {
     pub(super) fn cell(&mut self, columns: &Columns, column: u32, value: &DataRef<'_>) {
-        let Some(field) = columns.field_of(column) else { return };
+        let Some(field) = columns.field_of(column) else {
+            return;
+        };
         match self.set(field, value) {
             Ok(()) => {}
             // The first problem of a row is the one its owner mends first.
@@ -43,10 +45,15 @@ impl Draft {
     }
 
     fn set(&mut self, field: Field, value: &DataRef<'_>) -> Result<(), String> {
-        let Some(text) = text_of(field, value).inspect_err(|_| self.has_cells = true)? else { return Ok(()) };
+        let Some(text) = text_of(field, value).inspect_err(|_| self.has_cells = true)? else {
+            return Ok(());
+        };
         self.has_cells = true;
         if text.chars().count() > MAX_CELL_CHARS {
-            return Err(format!("{} is longer than the {MAX_CELL_CHARS} characters Excel allows", label(field)));
+            return Err(format!(
+                "{} is longer than the {MAX_CELL_CHARS} characters Excel allows",
+                label(field)
+            ));
         }
         match field {
             Field::Title => self.record.title = one_line(&text),
@@ -63,14 +70,20 @@ impl Draft {
 
 /// A cell as clean text; nothing for an empty one.
 pub(super) fn text_of_header(value: &DataRef<'_>) -> Option<String> {
-    text_of(Field::Title, value).ok().flatten().map(|text| one_line(&text))
+    text_of(Field::Title, value)
+        .ok()
+        .flatten()
+        .map(|text| one_line(&text))
 }
 
 fn text_of(field: Field, value: &DataRef<'_>) -> Result<Option<String>, String> {
     let text = match value {
         DataRef::Empty => return Ok(None),
         DataRef::Error(error) => {
-            return Err(format!("{} holds the Excel error {error}; mend its formula", label(field)));
+            return Err(format!(
+                "{} holds the Excel error {error}; mend its formula",
+                label(field)
+            ));
         }
         DataRef::String(text) | DataRef::DateTimeIso(text) | DataRef::DurationIso(text) => clean(text),
         DataRef::SharedString(text) => clean(text),
@@ -102,26 +115,42 @@ fn one_line(text: &str) -> String {
 
 /// `2020`, `2020.0`, `2020-05-01`, `2020 May`, `May 2020`; nothing for what people write when there is none.
 fn year(text: &str) -> Result<Option<i32>, String> {
-    if matches!(text.to_lowercase().as_str(), "n.d." | "nd" | "n/a" | "na" | "-" | "none" | "null" | "无" | "不详") {
+    if matches!(
+        text.to_lowercase().as_str(),
+        "n.d." | "nd" | "n/a" | "na" | "-" | "none" | "null" | "无" | "不详"
+    ) {
         return Ok(None);
     }
     let refused = || {
         let found: String = text.chars().take(40).collect();
         format!("the year is not one, such as 2020: found {found:?}")
     };
-    let mut groups = text.split(|c: char| !c.is_ascii_digit()).filter(|group| group.len() == 4);
-    let year: i32 = groups.next().and_then(|group| group.parse().ok()).ok_or_else(refused)?;
-    if (1400..=2200).contains(&year) { Ok(Some(year)) } else { Err(refused()) }
+    let mut groups = text
+        .split(|c: char| !c.is_ascii_digit())
+        .filter(|group| group.len() == 4);
+    let year: i32 = groups
+        .next()
+        .and_then(|group| group.parse().ok())
+        .ok_or_else(refused)?;
+    if (1400..=2200).contains(&year) {
+        Ok(Some(year))
+    } else {
+        Err(refused())
+    }
 }
 
 fn included(text: &str) -> Result<Option<bool>, String> {
     match text.to_lowercase().as_str() {
         "1" | "yes" | "y" | "true" | "include" | "included" | "relevant" | "是" | "纳入" => Ok(Some(true)),
-        "0" | "no" | "n" | "false" | "exclude" | "excluded" | "irrelevant" | "否" | "排除" | "不纳入" => Ok(Some(false)),
+        "0" | "no" | "n" | "false" | "exclude" | "excluded" | "irrelevant" | "否" | "排除" | "不纳入" => {
+            Ok(Some(false))
+        }
         "-" | "?" | "maybe" | "unclear" | "n/a" | "na" | "pending" | "待定" => Ok(None),
         other => {
             let found: String = other.chars().take(40).collect();
-            Err(format!("`included` is neither yes nor no (1, 0, yes, no, true, false): found {found:?}"))
+            Err(format!(
+                "`included` is neither yes nor no (1, 0, yes, no, true, false): found {found:?}"
+            ))
         }
     }
 }

@@ -28,7 +28,10 @@ pub(super) fn read(bytes: &[u8]) -> Result<Rows, Refusal> {
         "the Excel file is empty: its first row must hold the headers (title, authors, year, journal, doi, abstract)".into()
     } else {
         headers_seen.truncate(12);
-        format!("the first row must hold the headers, and one of them must be `title`: found {}", headers_seen.join(", "))
+        format!(
+            "the first row must hold the headers, and one of them must be `title`: found {}",
+            headers_seen.join(", ")
+        )
     };
     Err(Refusal::Unusable(message))
 }
@@ -39,7 +42,9 @@ enum Found {
 }
 
 fn read_sheet(workbook: &mut Xlsx<Cursor<&[u8]>>, name: &str) -> Result<Found, Refusal> {
-    let mut cells = workbook.worksheet_cells_reader(name).map_err(|error| damaged(&error))?;
+    let mut cells = workbook
+        .worksheet_cells_reader(name)
+        .map_err(|error| damaged(&error))?;
     let mut headers: Vec<(u32, String)> = Vec::new();
     // The cell that ended the header row is the first of the records.
     let mut next = loop {
@@ -61,7 +66,9 @@ fn read_sheet(workbook: &mut Xlsx<Cursor<&[u8]>>, name: &str) -> Result<Found, R
     while let Some(cell) = next {
         let (row, column) = cell.get_position();
         if row >= MAX_ROWS {
-            return Err(Refusal::Unusable(format!("the sheet has more than {MAX_ROWS} rows, which Excel itself cannot")));
+            return Err(Refusal::Unusable(format!(
+                "the sheet has more than {MAX_ROWS} rows, which Excel itself cannot"
+            )));
         }
         if row != current {
             table.row(current, std::mem::take(&mut draft))?;
@@ -99,7 +106,10 @@ impl Table {
             Outcome::Refused(reason) => {
                 self.rows.refused_count += 1;
                 if self.rows.refused.len() < MAX_REFUSALS_LISTED {
-                    self.rows.refused.push(RefusedRow { row: index + 1, reason });
+                    self.rows.refused.push(RefusedRow {
+                        row: index + 1,
+                        reason,
+                    });
                 }
             }
         }
@@ -119,5 +129,7 @@ fn damaged(error: &XlsxError) -> Refusal {
     if matches!(error, XlsxError::Password) {
         return Refusal::Unusable("the Excel file is protected by a password; save it without one".into());
     }
-    Refusal::Unusable(format!("the Excel file is damaged ({error}); open it in Excel and save it again"))
+    Refusal::Unusable(format!(
+        "the Excel file is damaged ({error}); open it in Excel and save it again"
+    ))
 }

@@ -26,21 +26,44 @@ fn sheet(cells: &[&[&str]]) -> Vec<u8> {
 
 #[test]
 fn a_published_review_gives_its_975_records() {
-    let Some(bytes) = fixtures::read("menon_2022.xlsx") else { return };
+    let Some(bytes) = fixtures::read("menon_2022.xlsx") else {
+        return;
+    };
     let rows = rows(&bytes);
     assert_eq!((rows.records.len(), rows.refused_count), (975, 0));
-    assert_eq!(rows.records.iter().filter(|record| record.included == Some(true)).count(), 74);
+    assert_eq!(
+        rows.records
+            .iter()
+            .filter(|record| record.included == Some(true))
+            .count(),
+        74
+    );
     assert_eq!(rows.ignored_columns, ["id"]);
     let first = &rows.records[0];
     assert!(first.title.starts_with("Early warning scores"), "{first:?}");
-    assert_eq!((first.year, first.doi.as_deref()), (Some(2020), Some("https://doi.org/10.1136/bmj.m1501")));
+    assert_eq!(
+        (first.year, first.doi.as_deref()),
+        (Some(2020), Some("https://doi.org/10.1136/bmj.m1501"))
+    );
     assert!(first.summary.as_deref().is_some_and(|text| text.len() > 500));
 }
 
 #[test]
 fn headers_may_be_written_in_many_ways() {
-    let english = sheet(&[&[" Article Title ", "AUTHOR(S)", "Publication_Year", "Source", "D.O.I."], &["T", "A", "1999", "J", "10.1/x"]]);
-    let chinese = sheet(&[&["标题", "作者", "年份", "期刊", "DOI号", "摘要", "是否纳入"], &["肺癌", "王芳", "2021年", "中华医学", "10.1/x", "目的", "是"]]);
+    let english = sheet(&[
+        &[
+            " Article Title ",
+            "AUTHOR(S)",
+            "Publication_Year",
+            "Source",
+            "D.O.I.",
+        ],
+        &["T", "A", "1999", "J", "10.1/x"],
+    ]);
+    let chinese = sheet(&[
+        &["标题", "作者", "年份", "期刊", "DOI号", "摘要", "是否纳入"],
+        &["肺癌", "王芳", "2021年", "中华医学", "10.1/x", "目的", "是"],
+    ]);
     assert_eq!(rows(&english).records[0].year, Some(1999));
     assert_eq!(rows(&english).records[0].journal.as_deref(), Some("J"));
     let expected = Record {
@@ -68,7 +91,11 @@ fn each_refused_row_says_its_number_and_why() {
     ]);
     let rows = rows(&bytes);
     assert_eq!(rows.records.len(), 2);
-    let refused: Vec<(u32, &str)> = rows.refused.iter().map(|row| (row.row, row.reason.as_str())).collect();
+    let refused: Vec<(u32, &str)> = rows
+        .refused
+        .iter()
+        .map(|row| (row.row, row.reason.as_str()))
+        .collect();
     assert_eq!(refused.iter().map(|(row, _)| *row).collect::<Vec<_>>(), [3, 4, 6]);
     assert!(refused[0].1.contains("title is missing"), "{refused:?}");
     assert!(refused[1].1.contains("\"soon\""), "{refused:?}");
@@ -85,17 +112,32 @@ fn numbers_dates_formulas_errors_and_merged_cells() {
     }
     sheet.write(1, 0, 1984).expect("inside");
     let date = Format::new().set_num_format("yyyy-mm-dd");
-    sheet.write_with_format(1, 1, ExcelDateTime::from_ymd(2019, 5, 1).expect("a date"), &date).expect("inside");
-    sheet.write_formula(2, 0, Formula::new("=\"A\"&\"B\"").set_result("AB")).expect("inside");
+    sheet
+        .write_with_format(1, 1, ExcelDateTime::from_ymd(2019, 5, 1).expect("a date"), &date)
+        .expect("inside");
+    sheet
+        .write_formula(2, 0, Formula::new("=\"A\"&\"B\"").set_result("AB"))
+        .expect("inside");
     sheet.write(2, 1, 2001.0).expect("inside");
-    sheet.write_formula(3, 0, Formula::new("=1/0").set_result("#DIV/0!")).expect("inside");
-    sheet.merge_range(4, 0, 4, 2, "Merged title", &Format::new()).expect("inside");
-    sheet.write_string(5, 0, "Line one\r\nline\u{1}two").expect("inside");
+    sheet
+        .write_formula(3, 0, Formula::new("=1/0").set_result("#DIV/0!"))
+        .expect("inside");
+    sheet
+        .merge_range(4, 0, 4, 2, "Merged title", &Format::new())
+        .expect("inside");
+    sheet
+        .write_string(5, 0, "Line one\r\nline\u{1}two")
+        .expect("inside");
     let rows = rows(&workbook.save_to_buffer().expect("memory is enough"));
     let read: Vec<(&str, Option<i32>)> = rows.records.iter().map(|r| (r.title.as_str(), r.year)).collect();
     assert_eq!(
         read,
-        [("1984", Some(2019)), ("AB", Some(2001)), ("Merged title", None), ("Line one linetwo", None)],
+        [
+            ("1984", Some(2019)),
+            ("AB", Some(2001)),
+            ("Merged title", None),
+            ("Line one linetwo", None)
+        ],
         "{rows:?}"
     );
     assert_eq!(rows.refused_count, 1);
@@ -105,11 +147,19 @@ fn numbers_dates_formulas_errors_and_merged_cells() {
 #[test]
 fn the_records_may_be_on_a_later_sheet() {
     let mut workbook = Workbook::new();
-    workbook.add_worksheet().write(0, 0, "About this file").expect("inside");
+    workbook
+        .add_worksheet()
+        .write(0, 0, "About this file")
+        .expect("inside");
     let sheet = workbook.add_worksheet();
     sheet.write(0, 0, "title").expect("inside");
     sheet.write(1, 0, "Found").expect("inside");
-    assert_eq!(rows(&workbook.save_to_buffer().expect("memory is enough")).records.len(), 1);
+    assert_eq!(
+        rows(&workbook.save_to_buffer().expect("memory is enough"))
+            .records
+            .len(),
+        1
+    );
 }
 
 #[test]
@@ -119,7 +169,12 @@ fn a_corner_cell_far_away_costs_nothing() {
     sheet.write(0, 0, "title").expect("inside");
     sheet.write(1_048_575, 0, "Last").expect("inside");
     sheet.write(1_048_575, 16_383, "corner").expect("inside");
-    assert_eq!(rows(&workbook.save_to_buffer().expect("memory is enough")).records.len(), 1);
+    assert_eq!(
+        rows(&workbook.save_to_buffer().expect("memory is enough"))
+            .records
+            .len(),
+        1
+    );
 }
 
 #[test]
@@ -133,7 +188,10 @@ fn files_of_another_kind_are_named() {
         (&[0, 1, 2, 3], "another kind"),
     ] {
         let reading = read(bytes);
-        assert!(matches!(&reading, Reading::NotExcel { message } if message.contains(word)), "{reading:?}");
+        assert!(
+            matches!(&reading, Reading::NotExcel { message } if message.contains(word)),
+            "{reading:?}"
+        );
     }
     let word_file = archive(&[("word/document.xml", b"<w/>")]);
     assert!(matches!(read(&word_file), Reading::NotExcel { .. }));
@@ -142,9 +200,15 @@ fn files_of_another_kind_are_named() {
 #[test]
 fn workbooks_without_a_table_say_what_is_missing() {
     let reading = read(&sheet(&[&["name", "age"], &["A", "3"]]));
-    assert!(matches!(&reading, Reading::Unusable { message } if message.contains("name, age")), "{reading:?}");
+    assert!(
+        matches!(&reading, Reading::Unusable { message } if message.contains("name, age")),
+        "{reading:?}"
+    );
     let reading = read(&sheet(&[]));
-    assert!(matches!(&reading, Reading::Unusable { message } if message.contains("headers")), "{reading:?}");
+    assert!(
+        matches!(&reading, Reading::Unusable { message } if message.contains("headers")),
+        "{reading:?}"
+    );
     // A workbook that lists a sheet the archive does not hold.
     let whole = sheet(&[&["title"], &["A"]]);
     let reading = read(&without(&whole, "xl/worksheets/sheet1.xml"));
@@ -156,20 +220,31 @@ fn workbooks_without_a_table_say_what_is_missing() {
 #[test]
 fn a_zip_bomb_is_refused_before_it_is_parsed() {
     let zeros = vec![b' '; 300 * 1024 * 1024];
-    let bomb = archive(&[("xl/workbook.xml", b"<workbook/>"), ("xl/worksheets/sheet1.xml", &zeros)]);
+    let bomb = archive(&[
+        ("xl/workbook.xml", b"<workbook/>"),
+        ("xl/worksheets/sheet1.xml", &zeros),
+    ]);
     assert!(bomb.len() < 1024 * 1024, "{}", bomb.len());
     let reading = read(&bomb);
     assert!(matches!(reading, Reading::TooLarge { .. }), "{reading:?}");
     // The same bomb with a directory that claims one byte.
     let mut liar = bomb;
     let size = 300u32 * 1024 * 1024;
-    let at: Vec<usize> = liar.windows(4).enumerate().filter(|(_, w)| *w == size.to_le_bytes()).map(|(at, _)| at).collect();
+    let at: Vec<usize> = liar
+        .windows(4)
+        .enumerate()
+        .filter(|(_, w)| *w == size.to_le_bytes())
+        .map(|(at, _)| at)
+        .collect();
     assert!(!at.is_empty());
     for at in at {
         liar[at..at + 4].copy_from_slice(&1u32.to_le_bytes());
     }
     let reading = read(&liar);
-    assert!(matches!(reading, Reading::TooLarge { .. } | Reading::Unusable { .. }), "{reading:?}");
+    assert!(
+        matches!(reading, Reading::TooLarge { .. } | Reading::Unusable { .. }),
+        "{reading:?}"
+    );
 }
 
 #[test]
@@ -198,7 +273,9 @@ fn flipped_bytes_never_panic() {
 fn archive(entries: &[(&str, &[u8])]) -> Vec<u8> {
     let mut writer = ZipWriter::new(Cursor::new(Vec::new()));
     for (name, content) in entries {
-        writer.start_file(*name, SimpleFileOptions::default()).expect("memory is enough");
+        writer
+            .start_file(*name, SimpleFileOptions::default())
+            .expect("memory is enough");
         writer.write_all(content).expect("memory is enough");
     }
     writer.finish().expect("memory is enough").into_inner()

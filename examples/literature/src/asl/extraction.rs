@@ -1,0 +1,153 @@
+//! The job that reads the text and the page count of an uploaded PDF.
+
+use super::{AslConfig, pdf};
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+use uuid::Uuid;
+use zhuji::Context;
+use zhuji::db::Transaction;
+use zhuji::jobs::{Job, JobContext, JobError, Policy};
+use zhuji::storage::{ErrorKind, GetOptions};
+use zhuji::{IsolatedError, IsolatedErrorKind, Limits};
+
+/// Extract the text of the PDF `key`, if it still is the record's.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct ExtractPdf {
+    pub(crate) record: Uuid,
+    /// The key in the whole store.
+    pub(crate) key: String,
+}
+
+impl Job for ExtractPdf {
+    const KIND: &'static str = "extract-pdf";
+
+    fn policy() -> Policy {
+        // The task has its own, shorter limit; this one is for everything around it.
+        Policy {
+            max_attempts: 5,
+            timeout: Duration::from_secs(15 * 60),
+            ..Policy::default()
+        }
+    }
+}
+
+/// What became of one attempt.
+enum Outcome {
+    Read(pdf::Text),
+    /// The PDF is to blame, and a second attempt would end the same way. The message is for the user.
+    Unreadable(String),
+}
+
+/// Runs one attempt. A PDF that cannot be read marks its record and ends the job; a storage or a database that is away
+/// is tried again later.
+pub(crate) async fn run(
+    cx: &Context<AslConfig>,
+    attempt: &JobContext,
+    job: &ExtractPdf,
+) -> Result<(), JobError> {
+    let start = "update literatures set extraction_state = 'running', updated_at = now()
+                 where id = $1 and pdf_oss_key = $2 and extraction_state in ('pending', 'running')";
+    if cx.db().execute(start, &[&job.record, &job.key]).await? == 0 {
+        // Deleted, replaced by another PDF with a job of its own, or done by an earlier attempt.
+        tracing::debug!(record = %job.record, "nothing to extract any more");
+        return Ok(());
+    }
+    let outcome = match extract(cx, job).await {
+        Ok(outcome) => outcome,
+        Err(error) if attempt.attempt() >= attempt.max_attempts() => {
+            tracing::error!(record = %job.record, error = %error, "extraction given up");
+            let message = "the stored file could not be fetched, several times over; upload the PDF again";
+            Outcome::Unreadable(message.into())
+        }
+        Err(error) => return Err(error),
+    };
+    cx.db()
+        .transaction(async |tx| {
+            write(tx, job, &outcome).await?;
+            attempt.complete_in(tx).await?;
+            Ok::<_, JobError>(())
+        })
+        .await?;
+    match &outcome {
+        Outcome::Read(text) => tracing::info!(record = %job.record, pages = text.pages, "PDF text extracted"),
+        Outcome::Unreadable(why) => {
+            tracing::info!(record = %job.record, reason = why, "PDF text is not readable")
+        }
+    }
+    Ok(())
+}
+
+async fn extract(cx: &Context<AslConfig>, job: &ExtractPdf) -> Result<Outcome, JobError> {
+    let storage = cx.storage();
+    let key = job.key.strip_prefix(storage.prefix()).unwrap_or(&job.key);
+    let download = match storage.download_stream(key, GetOptions::default()).await {
+        Ok(download) => download,
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            return Ok(Outcome::Unreadable(
+                "the stored file is missing; upload the PDF again".into(),
+            ));
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let limits = Limits {
+        time: cx.config().extraction_time_limit,
+        memory: cx.config().extraction_memory_limit.bytes(),
+        // JSON writes some characters as six; what is kept in the end is a fraction of this.
+        output: 6 * pdf::MAX_TEXT_BYTES as u64 + 4096,
+    };
+    match cx.isolated().run(pdf::TASK.name, download.stream, limits).await {
+        Ok(output) => Ok(Outcome::Read(serde_json::from_slice(&output)?)),
+        Err(error) if error.is_about_the_input() => Ok(Outcome::Unreadable(reason(&error))),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Why a PDF cannot be read, for the user of its record.
+fn reason(error: &IsolatedError) -> String {
+    match error.kind() {
+        IsolatedErrorKind::Failed(message) => message.clone(),
+        IsolatedErrorKind::TimedOut(limit) => {
+            format!(
+                "reading the PDF takes longer than the {} s allowed",
+                limit.as_secs()
+            )
+        }
+        IsolatedErrorKind::OutputTooLarge(_) => "the PDF holds more text than any document does".into(),
+        _ => "reading the PDF needs more memory than allowed, or its structure breaks the reader".into(),
+    }
+}
+
+/// The result, for the PDF that the record still has: a newer one has a job of its own.
+async fn write(tx: &Transaction<'_>, job: &ExtractPdf, outcome: &Outcome) -> Result<(), JobError> {
+    let update = "update literatures
+                  set extraction_state = $3, extraction_pages = $4, extraction_error = $5, updated_at = now()
+                  where id = $1 and pdf_oss_key = $2";
+    let (state, pages, error) = match outcome {
+        Outcome::Read(text) => (
+            "done",
+            Some(i32::try_from(text.pages).unwrap_or(i32::MAX)),
+            partly(text),
+        ),
+        Outcome::Unreadable(message) => ("failed", None, Some(message.clone())),
+    };
+    let updated = tx
+        .execute(update, &[&job.record, &job.key, &state, &pages, &error])
+        .await?;
+    if updated == 1
+        && let Outcome::Read(text) = outcome
+    {
+        let insert = "insert into extracted_texts (literature_id, text) values ($1, $2)
+                      on conflict (literature_id) do update set text = excluded.text, extracted_at = now()";
+        tx.execute(insert, &[&job.record, &text.text]).await?;
+    }
+    Ok(())
+}
+
+fn partly(text: &pdf::Text) -> Option<String> {
+    (text.unreadable_pages > 0).then(|| {
+        format!(
+            "{} of {} pages are damaged and were left out",
+            text.unreadable_pages, text.pages
+        )
+    })
+}

@@ -1,0 +1,71 @@
+//! The module `asl`: records of literature, imported from Excel, with a PDF each whose text is extracted.
+//!
+//! It names no adapter and reads no environment variable: everything it touches comes with its [`Context`].
+
+mod config;
+mod excel;
+mod extraction;
+#[cfg(test)]
+mod fixtures;
+mod import;
+mod list;
+mod pdf;
+mod pdf_routes;
+mod record;
+mod sweep;
+
+use extraction::ExtractPdf;
+use std::sync::Arc;
+use zhuji::axum::Router;
+use zhuji::axum::routing::{get, post};
+use zhuji::db::Migration;
+use zhuji::jobs::JobSet;
+use zhuji::{BoxError, Context, Manifest, Module, Need};
+
+pub(crate) use config::AslConfig;
+
+const MIGRATIONS: &[Migration] = &[Migration {
+    version: 1,
+    name: "literatures",
+    sql: include_str!("migrations/0001_literatures.sql"),
+}];
+
+/// The module's state: what it was given.
+#[derive(Debug)]
+pub(crate) struct Asl {
+    cx: Context<AslConfig>,
+}
+
+impl Module for Asl {
+    const MANIFEST: Manifest = Manifest::new("asl")
+        .needs(&[Need::Database, Need::Storage, Need::Jobs])
+        .migrations(MIGRATIONS)
+        .isolated(&[excel::TASK, pdf::TASK]);
+
+    type Config = AslConfig;
+
+    async fn init(cx: Context<AslConfig>) -> Result<Self, BoxError> {
+        cx.spawn(sweep::run(cx.clone()));
+        Ok(Self { cx })
+    }
+
+    fn routes(self: &Arc<Self>) -> Router {
+        Router::new()
+            .route("/literatures", get(list::search))
+            .route("/literatures/import", post(import::import))
+            .route("/literatures/{id}", get(record::show).delete(record::delete))
+            .route(
+                "/literatures/{id}/pdf",
+                get(pdf_routes::open).post(pdf_routes::upload),
+            )
+            .with_state(self.clone())
+    }
+
+    fn jobs(self: &Arc<Self>, jobs: JobSet) -> JobSet {
+        let module = self.clone();
+        jobs.on(move |context, job: ExtractPdf| {
+            let module = module.clone();
+            async move { extraction::run(&module.cx, &context, &job).await }
+        })
+    }
+}

@@ -1,0 +1,261 @@
+//! Uploading a record's PDF, and opening it.
+
+use super::extraction::ExtractPdf;
+use super::record::{RecordId, no_such_record};
+use super::{Asl, pdf};
+use serde::Serialize;
+use std::error::Error as _;
+use std::sync::Arc;
+use tracing::Instrument;
+use uuid::Uuid;
+use zhuji::axum::Json;
+use zhuji::axum::extract::State;
+use zhuji::axum::http::StatusCode;
+use zhuji::axum::http::header::{CACHE_CONTROL, LOCATION};
+use zhuji::axum::response::{IntoResponse, Response};
+use zhuji::http::{FilePart, HttpResult, Problem};
+use zhuji::jobs::EnqueueOptions;
+use zhuji::storage::{PutOptions, SignOptions, Stored};
+
+const CONTENT_TYPE: &str = "application/pdf";
+
+/// What an upload answers.
+#[derive(Debug, Serialize)]
+pub(super) struct Uploaded {
+    success: bool,
+    url: String,
+    size: u64,
+}
+
+/// A PDF that is stored, and that no row names yet.
+struct NewPdf {
+    record: Uuid,
+    file_name: String,
+    stored: Stored,
+    /// The key in the whole store, the module's prefix included.
+    full_key: String,
+    traceparent: Option<String>,
+}
+
+/// `POST /literatures/{id}/pdf`: streamed to storage, then one transaction that updates the row and enqueues the job.
+///
+/// What is stored is removed again if the transaction fails. A process that dies in between leaves an object that no
+/// row names, which the [sweep](super::sweep) removes; never a row that points at nothing.
+pub(super) async fn upload(
+    State(asl): State<Arc<Asl>>,
+    RecordId(record): RecordId,
+    mut part: FilePart,
+) -> HttpResult<Json<Uploaded>> {
+    let known = "select from literatures where id = $1";
+    asl.cx
+        .db()
+        .query_opt(known, &[&record])
+        .await?
+        .ok_or_else(no_such_record)?;
+    let start = part.stream.peek(pdf::SNIFF_BYTES).await?;
+    if start.is_empty() {
+        return Err(Problem::bad_request("The file is empty."));
+    }
+    if !pdf::sniff(start) {
+        let detail = "The file is not a PDF: its content does not begin like one, whatever its name says.";
+        return Err(Problem::unsupported_media(detail));
+    }
+
+    let key = format!(
+        "pdfs/{record}/{}-{}.pdf",
+        Uuid::now_v7(),
+        key_name(&part.file_name)
+    );
+    let options = PutOptions {
+        content_type: Some(CONTENT_TYPE.into()),
+        content_disposition: Some(zhuji::storage::inline(&part.file_name)),
+        ..PutOptions::default()
+    };
+    let stream = part.stream.limit(asl.cx.config().max_pdf_bytes.bytes());
+    let stored = asl
+        .cx
+        .storage()
+        .upload_stream(&key, stream, options)
+        .await
+        .map_err(upload_problem)?;
+
+    let new = NewPdf {
+        record,
+        file_name: part.file_name,
+        full_key: format!("{}{key}", asl.cx.storage().prefix()),
+        stored,
+        traceparent: zhuji::current_request().map(|request| request.trace.to_string()),
+    };
+    // In a task of its own: a client that hangs up now must not leave the object without its row.
+    let finish = tokio::spawn(async move { asl.finish(new).await }.in_current_span());
+    finish
+        .await
+        .map_err(|error| Problem::internal().caused_by(&error))?
+        .map(Json)
+}
+
+impl Asl {
+    async fn finish(&self, new: NewPdf) -> HttpResult<Uploaded> {
+        match self.record_pdf(&new).await {
+            Ok(replaced) => {
+                tracing::info!(record = %new.record, key = new.full_key, size = new.stored.size, "PDF stored");
+                if let Some(replaced) = replaced {
+                    self.remove_object(&replaced).await;
+                }
+                Ok(new.into_answer())
+            }
+            Err(problem) => match self.names_object(&new).await {
+                // The connection broke after the commit and before its answer: the upload did succeed.
+                Some(true) => Ok(new.into_answer()),
+                Some(false) => {
+                    self.remove_object(&new.full_key).await;
+                    Err(problem)
+                }
+                // Nobody can say whether the row names the object, so it stays until the sweep can.
+                None => Err(problem),
+            },
+        }
+    }
+
+    /// Row and job in one transaction. Answers the key of the PDF that was there before.
+    async fn record_pdf(&self, new: &NewPdf) -> HttpResult<Option<String>> {
+        let size =
+            i64::try_from(new.stored.size).map_err(|_| Problem::too_large("The file is too large."))?;
+        let options = EnqueueOptions {
+            traceparent: new.traceparent.clone(),
+            ..EnqueueOptions::default()
+        };
+        self.cx
+            .db()
+            .transaction(async |tx| {
+                let lock = "select pdf_oss_key from literatures where id = $1 for update";
+                let row = tx
+                    .query_opt(lock, &[&new.record])
+                    .await?
+                    .ok_or_else(no_such_record)?;
+                let job = ExtractPdf {
+                    record: new.record,
+                    key: new.full_key.clone(),
+                };
+                let job = self.cx.jobs().enqueue_in(tx, &job, options).await?;
+                let update = "update literatures set pdf_url = $2, pdf_oss_key = $3, pdf_file_name = $4,
+                                  pdf_file_size = $5, extraction_state = 'pending', extraction_pages = null,
+                                  extraction_error = null, extraction_job = $6, updated_at = now()
+                              where id = $1";
+                let NewPdf {
+                    record,
+                    file_name,
+                    stored,
+                    full_key,
+                    ..
+                } = new;
+                let job = job.to_string();
+                tx.execute(update, &[record, &stored.url, full_key, file_name, &size, &job])
+                    .await?;
+                tx.execute("delete from extracted_texts where literature_id = $1", &[record])
+                    .await?;
+                Ok::<_, Problem>(row.get(0))
+            })
+            .await
+    }
+
+    /// Whether the row names the new object; nothing if the database cannot say.
+    async fn names_object(&self, new: &NewPdf) -> Option<bool> {
+        let sql = "select from literatures where pdf_oss_key = $1";
+        self.cx
+            .db()
+            .query_opt(sql, &[&new.full_key])
+            .await
+            .ok()
+            .map(|row| row.is_some())
+    }
+}
+
+impl NewPdf {
+    fn into_answer(self) -> Uploaded {
+        Uploaded {
+            success: true,
+            url: self.stored.url,
+            size: self.stored.size,
+        }
+    }
+}
+
+/// `GET /literatures/{id}/pdf`: a redirect to an address that works for a few minutes and on no other object.
+pub(super) async fn open(State(asl): State<Arc<Asl>>, RecordId(record): RecordId) -> HttpResult<Response> {
+    let sql = "select pdf_oss_key from literatures where id = $1";
+    let row = asl
+        .cx
+        .db()
+        .query_opt(sql, &[&record])
+        .await?
+        .ok_or_else(no_such_record)?;
+    let full_key: Option<String> = row.get(0);
+    let full_key = full_key.ok_or_else(|| Problem::not_found("This record has no PDF yet."))?;
+    let storage = asl.cx.storage();
+    let key = full_key.strip_prefix(storage.prefix()).unwrap_or(&full_key);
+    let options = SignOptions::get().expires(asl.cx.config().pdf_url_expires);
+    let address = storage.signed_url(key, options).await?.into_string();
+    Ok((
+        StatusCode::FOUND,
+        [(LOCATION, address), (CACHE_CONTROL, "no-store".into())],
+    )
+        .into_response())
+}
+
+/// The stream's own problem (too large, cut off, too slow) where there is one, else the storage's.
+fn upload_problem(error: zhuji::storage::Error) -> Problem {
+    let mut source = error.source();
+    while let Some(cause) = source {
+        if let Some(problem) = cause.downcast_ref::<Problem>() {
+            return problem.clone();
+        }
+        source = cause.source();
+    }
+    error.into()
+}
+
+/// The file's name as a part of a key: letters, digits and `._-` of any script, at most 80 bytes, without `.pdf`.
+fn key_name(file_name: &str) -> String {
+    let stem = match file_name.rsplit_once('.') {
+        Some((stem, extension)) if extension.eq_ignore_ascii_case("pdf") => stem,
+        _ => file_name,
+    };
+    let mut name: String = stem
+        .chars()
+        .map(|c| {
+            if c.is_alphanumeric() || matches!(c, '.' | '_' | '-') {
+                c
+            } else {
+                '_'
+            }
+        })
+        .collect();
+    name.truncate(name.floor_char_boundary(80));
+    let name = name.trim_matches('.');
+    if name.is_empty() {
+        "file".into()
+    } else {
+        name.into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_name_becomes_a_harmless_part_of_a_key() {
+        for (given, kept) in [
+            ("geotopo.pdf", "geotopo"),
+            ("肺癌 筛查.PDF", "肺癌_筛查"),
+            ("a/b\\c?d#e%f.pdf", "a_b_c_d_e_f"),
+            ("..pdf", "file"),
+            ("", "file"),
+            ("v1.2-final_3.pdf", "v1.2-final_3"),
+        ] {
+            assert_eq!(key_name(given), kept);
+        }
+        assert!(key_name(&"文".repeat(200)).len() <= 80);
+    }
+}

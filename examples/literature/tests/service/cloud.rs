@@ -1,0 +1,90 @@
+//! The same program with cloud back ends, chosen by environment variables alone.
+
+use crate::support::{LITERATURES, Setup, pdf};
+use crate::walk::walk;
+use reqwest::Method;
+use zhuji_testkit::TestRedis;
+use zhuji_testkit::oss::{Fault, OssServer, OssServerOptions};
+
+async fn cloud(oss: &OssServer, redis: &TestRedis) -> Setup {
+    Setup::new()
+        .await
+        .set("DEPLOYMENT_MODE", "cloud")
+        .set("REDIS_URL", redis.url())
+        .set("OSS_REGION", oss.region())
+        .set("OSS_ENDPOINT", oss.endpoint())
+        .set("OSS_BUCKET", oss.bucket())
+        .set("OSS_ACCESS_KEY_ID", oss.access_key_id())
+        .set("OSS_ACCESS_KEY_SECRET", oss.access_key_secret())
+        .set("DRAIN_DELAY", "100ms")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_walk_on_oss_and_redis() {
+    let oss = OssServer::start(OssServerOptions::default())
+        .await
+        .expect("a free port");
+    let redis = TestRedis::start().await;
+    let setup = cloud(&oss, &redis).await;
+    walk(&setup).await;
+    let objects = oss.objects();
+    assert_eq!(objects.len(), 1, "{objects:?}");
+    assert!(objects[0].key.starts_with("asl/pdfs/"), "{objects:?}");
+    assert_eq!(oss.uploads_open(), 0);
+    assert!(
+        !setup.uploads().exists(),
+        "something was written to the local disk"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_storage_that_fails_leaves_no_row_and_recovers() {
+    let oss = OssServer::start(OssServerOptions::default())
+        .await
+        .expect("a free port");
+    let redis = TestRedis::start().await;
+    let setup = cloud(&oss, &redis).await;
+    let service = setup.start().await;
+    let id = service.one_record().await;
+    for method in ["PUT", "POST"] {
+        oss.fail_next(
+            Fault::status(503, "ServiceUnavailable")
+                .on_method(method)
+                .times(1_000),
+        );
+    }
+    let answer = service.upload(&id, "x.pdf", &pdf(1)).await;
+    answer.is_problem(503, "storage");
+    assert!(answer.headers.contains_key("retry-after"), "{answer:?}");
+    let record = service.json(&format!("{LITERATURES}/{id}")).await;
+    assert_eq!(record["pdf_url"], serde_json::Value::Null);
+    oss.clear_faults();
+    assert_eq!(service.upload(&id, "x.pdf", &pdf(2)).await.status, 200);
+    assert_eq!(service.extracted(&id).await["extraction"]["pages"], 2);
+    // An object that cannot be deleted now does not keep its record alive; the sweep removes it later.
+    oss.fail_next(
+        Fault::status(503, "ServiceUnavailable")
+            .on_method("DELETE")
+            .times(1_000),
+    );
+    assert_eq!(
+        service
+            .call(Method::DELETE, &format!("{LITERATURES}/{id}"))
+            .await
+            .status,
+        200
+    );
+    service
+        .call(Method::GET, &format!("{LITERATURES}/{id}"))
+        .await
+        .is_problem(404, "no record");
+    drop(service);
+    oss.clear_faults();
+    let setup = setup.set("ASL_SWEEP_AGE", "1s").set("ASL_SWEEP_INTERVAL", "1s");
+    let _service = setup.start().await;
+    let start = std::time::Instant::now();
+    while !oss.objects().is_empty() {
+        assert!(start.elapsed().as_secs() < 20, "{:?}", oss.objects());
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+}
