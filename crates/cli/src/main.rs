@@ -1,2 +1,43 @@
-//! Command line.
-fn main() {}
+//! `zhuji`, the operator's command.
+
+mod args;
+mod failure;
+mod location;
+mod plan;
+mod storage;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use args::{Args, Command, StorageCommand};
+use failure::Failure;
+
+fn main() -> ExitCode {
+    match run(Args::parse()) {
+        Ok(code) => code,
+        Err(failure) => {
+            eprintln!("zhuji: {failure}");
+            failure.exit_code()
+        }
+    }
+}
+
+fn run(args: Args) -> Result<ExitCode, Failure> {
+    match args.command {
+        Command::Plan(plan) => plan::run(&plan),
+        Command::Storage(command) => {
+            let runtime = tokio::runtime::Builder::new_multi_thread()
+                .enable_all()
+                .build()
+                .map_err(|error| Failure::failed(format!("the async runtime could not be started: {error}")))?;
+            runtime.block_on(async {
+                match command {
+                    StorageCommand::Ls(ls) => storage::ls(&ls).await,
+                    StorageCommand::Cp(cp) => storage::cp(&cp).await,
+                    StorageCommand::Rm(rm) => storage::rm(&rm).await,
+                }
+            })
+        }
+    }
+}
