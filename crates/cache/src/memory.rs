@@ -57,7 +57,7 @@ impl MemoryAdapter {
         let counter = evictions.clone();
         let entries = Moka::builder()
             .max_capacity(capacity)
-            .weigher(|key, held: &Held| {
+            .weigher(|key: &Box<str>, held: &Held| {
                 u32::try_from(key.len() + held.value.len() + BOOKKEEPING).unwrap_or(u32::MAX)
             })
             .expire_after(ByEntry)
