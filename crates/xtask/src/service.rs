@@ -251,6 +251,20 @@ mod tests {
         assert_eq!(status_of(b""), None);
     }
 
+    #[test]
+    fn what_is_set_here_wins_over_a_file_that_the_shell_names() {
+        let mut environment = Environment::default();
+        environment.set("DATABASE_URL", "postgres://here");
+        let command = command(Path::new("/bin/true"), &environment);
+        let set: Vec<_> = command.as_std().get_envs().collect();
+        assert!(
+            set.contains(&("DATABASE_URL".as_ref(), Some("postgres://here".as_ref()))),
+            "{set:?}"
+        );
+        // Both at once would be refused by the service.
+        assert!(set.contains(&("DATABASE_URL_FILE".as_ref(), None)), "{set:?}");
+    }
+
     #[tokio::test]
     async fn a_service_that_ends_by_itself_passes_on_its_status() {
         let failed = run(Path::new("/bin/false"), 1, &Environment::default(), || {})
