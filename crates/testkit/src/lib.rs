@@ -1,4 +1,4 @@
-//! Throw-away servers, an OSS server that checks signatures, and conformance suites.
+#![doc = include_str!("../README.md")]
 
 mod http;
 pub mod oss;

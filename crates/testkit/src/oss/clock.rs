@@ -21,9 +21,10 @@ impl Clock {
     }
 }
 
-/// `2012-02-24T08:43:07.000Z`, the form used in documents.
+/// `2012-02-24T08:43:07.000Z`, the form used in documents: whole seconds, written with three zeros, which
+/// official clients insist on.
 pub(crate) fn iso_millis(at: Timestamp) -> String {
-    at.strftime("%Y-%m-%dT%H:%M:%S.%3fZ").to_string()
+    at.strftime("%Y-%m-%dT%H:%M:%S.000Z").to_string()
 }
 
 /// `20231203T121212Z`, the form used in V4 signatures.

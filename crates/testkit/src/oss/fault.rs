@@ -18,13 +18,6 @@ pub(crate) enum FaultKind {
 }
 
 /// Something that goes wrong with the next matching requests.
-///
-/// ```
-/// use zhuji_testkit::oss::Fault;
-/// let busy = Fault::status(503, "ServiceUnavailable").times(2).on_operation("PutObject");
-/// let torn = Fault::cut_download(1000).on_key("big.bin");
-/// # let _ = (busy, torn);
-/// ```
 #[derive(Debug, Clone)]
 pub struct Fault {
     pub(crate) kind: FaultKind,

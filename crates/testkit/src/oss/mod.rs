@@ -35,6 +35,7 @@ mod operation;
 mod ops;
 mod reply;
 mod request;
+mod serve;
 mod server;
 mod store;
 mod xml;

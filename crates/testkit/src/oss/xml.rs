@@ -97,7 +97,7 @@ pub(crate) fn parse(text: &str) -> Result<Element, String> {
                 }
                 let name = start.local_name().as_ref().to_owned();
                 open.push(Element {
-                    name: name,
+                    name,
                     ..Element::default()
                 });
             }

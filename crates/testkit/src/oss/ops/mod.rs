@@ -20,7 +20,7 @@ use super::error::OssError;
 use super::operation::Operation;
 use super::reply::Reply;
 use super::request::OssRequest;
-use super::server::Limits;
+use super::serve::Limits;
 use super::store::Store;
 use super::xml::{Element, parse};
 

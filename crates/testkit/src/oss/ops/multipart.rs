@@ -294,9 +294,10 @@ pub(super) fn list_parts(cx: &Cx<'_>) -> Result<Reply, OssError> {
     xml.text("UploadId", cx.query("uploadId").unwrap_or_default());
     xml.text("StorageClass", "Standard");
     xml.text("PartNumberMarker", &after.to_string());
-    if let Some((number, ..)) = shown.last() {
-        xml.text("NextPartNumberMarker", &number.to_string());
-    }
+    let last = shown
+        .last()
+        .map_or_else(String::new, |(number, ..)| number.to_string());
+    xml.text("NextPartNumberMarker", &last);
     xml.text("MaxParts", &most.to_string());
     xml.text("IsTruncated", if truncated { "true" } else { "false" });
     for (number, etag, size, crc, uploaded) in shown {
