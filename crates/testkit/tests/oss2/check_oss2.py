@@ -2,6 +2,8 @@
 
 import hashlib
 import io
+import os
+import tempfile
 import time
 import urllib.error
 import urllib.parse
@@ -321,19 +323,15 @@ def suite(label, bucket):
     def resumable():
         key = at("resumable")
         data = bytes(i % 13 for i in range(350 * 1024))
-        path = f"/tmp/oss2-{label}-{PORT}.bin"
-        with open(path, "wb") as file:
-            file.write(data)
-        oss2.resumable_upload(
-            bucket, key, path, multipart_threshold=100 * 1024, part_size=100 * 1024, num_threads=3,
-            store=oss2.ResumableStore(root="/tmp", dir=f".oss2-{PORT}"),
-        )
+        with tempfile.TemporaryDirectory() as home:
+            path = os.path.join(home, "data.bin")
+            with open(path, "wb") as file:
+                file.write(data)
+            oss2.resumable_upload(
+                bucket, key, path, multipart_threshold=100 * 1024, part_size=100 * 1024, num_threads=3,
+                store=oss2.ResumableStore(root=home),
+            )
         equal(bucket.get_object(key).read(), data)
-        import os
-        import shutil
-
-        os.remove(path)
-        shutil.rmtree(f"/tmp/.oss2-{PORT}", ignore_errors=True)
 
     def signed_get():
         for key in KEYS:
