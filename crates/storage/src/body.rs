@@ -3,7 +3,6 @@
 use std::{
     fmt,
     pin::Pin,
-    sync::{Arc, Mutex},
     task::{Context, Poll},
 };
 
@@ -114,12 +113,17 @@ impl Body {
         }
     }
 
-    /// A second body with the same bytes, if this one is in memory; a retry needs it.
-    pub fn try_clone(&self) -> Option<Self> {
+    /// The bytes, if they are in memory; only then the body can be sent twice.
+    pub fn bytes(&self) -> Option<&Bytes> {
         match &self.0 {
-            Inner::Bytes(bytes) => Some(Self(Inner::Bytes(bytes.clone()))),
+            Inner::Bytes(bytes) => Some(bytes),
             Inner::Stream { .. } => None,
         }
+    }
+
+    /// Whether the bytes come from a stream.
+    pub fn is_stream(&self) -> bool {
+        matches!(self.0, Inner::Stream { .. })
     }
 
     /// The bytes, or the stream that produces them.
@@ -230,20 +234,4 @@ pub(crate) fn verified(
             }
         },
     ))
-}
-
-/// Remembers the error of a stream that is given to someone who would hide it (an HTTP client).
-#[derive(Clone, Debug, Default)]
-pub(crate) struct ErrorSlot(Arc<Mutex<Option<Error>>>);
-
-impl ErrorSlot {
-    pub(crate) fn put(&self, error: Error) {
-        if let Ok(mut slot) = self.0.lock() {
-            slot.get_or_insert(error);
-        }
-    }
-
-    pub(crate) fn take(&self) -> Option<Error> {
-        self.0.lock().ok().and_then(|mut slot| slot.take())
-    }
 }

@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, fmt, sync::Arc};
 use futures_util::future::BoxFuture;
 
 use crate::{
-    Error, ErrorKind, LocalAdapter, MemoryAdapter, Result, Storage, StorageAdapter, StorageConfig, UrlSigner,
-    memory::random_key, storage::Settings,
+    Error, ErrorKind, LocalAdapter, MemoryAdapter, OssAdapter, Result, Storage, StorageAdapter,
+    StorageConfig, UrlSigner, layers, memory::random_key, storage::Settings,
 };
 
 type Build = dyn Fn(StorageConfig) -> BoxFuture<'static, Result<Arc<dyn StorageAdapter>>> + Send + Sync;
@@ -47,7 +47,7 @@ impl StorageFactory {
     /// # Errors
     /// [`ErrorKind::Config`] for settings that can't work, naming the variable; I/O errors of the directory.
     pub async fn build(&self, config: &StorageConfig) -> Result<Storage> {
-        let adapter = self.adapter(config).await?;
+        let adapter = layers::standard(self.adapter(config).await?);
         for prefix in &config.public_prefixes {
             crate::key::check_prefix(prefix)?;
         }
@@ -64,6 +64,21 @@ impl StorageFactory {
         }
         match config.kind.as_str() {
             "local" => Ok(Arc::new(LocalAdapter::from_config(config).await?)),
+            "oss" => {
+                // Reads the system's certificates.
+                let config = config.clone();
+                let built = tokio::task::spawn_blocking(move || OssAdapter::new(&config)).await;
+                let adapter = built.map_err(|error| {
+                    Error::new(
+                        ErrorKind::Unexpected,
+                        "configuration",
+                        "oss",
+                        "the start was interrupted",
+                    )
+                    .with_source(error)
+                })??;
+                Ok(Arc::new(adapter))
+            }
             "memory" => {
                 let key = match &config.signing_key {
                     Some(key) => key.expose().as_bytes().to_vec(),

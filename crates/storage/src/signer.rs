@@ -6,7 +6,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use jiff::Timestamp;
 use sha2::Sha256;
 
-use crate::{Error, ErrorKind, Key, Result, SignMethod, SignOptions, SignedUrl, encode};
+use crate::{Error, ErrorKind, Key, Result, SignOptions, SignedUrl, encode};
 
 const EXPIRES: &str = "x-zhuji-expires";
 const SIGNATURE: &str = "x-zhuji-signature";
@@ -194,6 +194,7 @@ impl SignedUrl {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::SignMethod;
 
     fn signer() -> UrlSigner {
         UrlSigner::new(*b"0123456789abcdef", "http://localhost:3001/uploads/").unwrap()

@@ -61,10 +61,6 @@ impl Root {
         self
     }
 
-    pub(super) fn fd(&self) -> BorrowedFd<'_> {
-        self.dir.as_fd()
-    }
-
     /// Opens something below the root. The empty path is the root itself.
     pub(super) fn open_at(&self, path: &str, flags: OFlags, mode: Mode) -> io::Result<OwnedFd> {
         let flags = flags | OFlags::CLOEXEC | OFlags::NOFOLLOW;

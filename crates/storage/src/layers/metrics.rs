@@ -1,0 +1,163 @@
+//! What an adapter does, as numbers.
+
+use std::{sync::Arc, time::Instant};
+
+use async_trait::async_trait;
+use futures_util::StreamExt;
+use metrics::{counter, gauge, histogram};
+
+use crate::{
+    Body, ByteStream, Download, GetOptions, Key, ListOptions, ListPage, Metadata, PutOptions, Result,
+    SignOptions, SignedUrl, StorageAdapter, Stored, UrlSigner,
+};
+
+/// Emits `zhuji_storage_operations_total`, `…_errors_total` (by kind), `…_operation_seconds`, `…_bytes_total` (in and out)
+/// and `…_in_flight`. The seconds of a download end when it is opened; its bytes are counted as they pass.
+#[derive(Debug)]
+pub struct MetricsLayer {
+    inner: Arc<dyn StorageAdapter>,
+    name: &'static str,
+}
+
+impl MetricsLayer {
+    /// Counts what `inner` does.
+    pub fn new(inner: Arc<dyn StorageAdapter>) -> Self {
+        metrics::describe_counter!(
+            "zhuji_storage_operations_total",
+            "Storage operations, failed ones included"
+        );
+        metrics::describe_counter!("zhuji_storage_errors_total", "Failed storage operations by kind");
+        metrics::describe_histogram!(
+            "zhuji_storage_operation_seconds",
+            metrics::Unit::Seconds,
+            "Duration of storage operations"
+        );
+        metrics::describe_counter!(
+            "zhuji_storage_bytes_total",
+            metrics::Unit::Bytes,
+            "Bytes stored (in) and read (out)"
+        );
+        metrics::describe_gauge!("zhuji_storage_in_flight", "Storage operations under way");
+        metrics::describe_counter!("zhuji_storage_retries_total", "Attempts after the first");
+        let name = inner.name();
+        Self { inner, name }
+    }
+
+    async fn timed<T>(
+        &self,
+        operation: &'static str,
+        work: impl Future<Output = Result<T>> + Send,
+    ) -> Result<T> {
+        let span = Span::start(self.name, operation);
+        let result = work.await;
+        if let Err(error) = &result {
+            span.failed(error.kind().as_str());
+        }
+        result
+    }
+}
+
+/// One operation under way; also ends if its future is dropped.
+struct Span {
+    adapter: &'static str,
+    operation: &'static str,
+    started: Instant,
+}
+
+impl Span {
+    fn start(adapter: &'static str, operation: &'static str) -> Self {
+        gauge!("zhuji_storage_in_flight", "adapter" => adapter).increment(1.0);
+        counter!("zhuji_storage_operations_total", "adapter" => adapter, "operation" => operation)
+            .increment(1);
+        Self {
+            adapter,
+            operation,
+            started: Instant::now(),
+        }
+    }
+
+    fn failed(&self, kind: &'static str) {
+        error(self.adapter, self.operation, kind);
+    }
+}
+
+impl Drop for Span {
+    fn drop(&mut self) {
+        gauge!("zhuji_storage_in_flight", "adapter" => self.adapter).decrement(1.0);
+        histogram!("zhuji_storage_operation_seconds", "adapter" => self.adapter, "operation" => self.operation)
+            .record(self.started.elapsed().as_secs_f64());
+    }
+}
+
+fn error(adapter: &'static str, operation: &'static str, kind: &'static str) {
+    counter!("zhuji_storage_errors_total", "adapter" => adapter, "operation" => operation, "kind" => kind)
+        .increment(1);
+}
+
+fn bytes(adapter: &'static str, direction: &'static str, count: u64) {
+    counter!("zhuji_storage_bytes_total", "adapter" => adapter, "direction" => direction).increment(count);
+}
+
+#[async_trait]
+impl StorageAdapter for MetricsLayer {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    async fn put(&self, key: &Key, body: Body, options: &PutOptions) -> Result<Stored> {
+        let stored = self.timed("upload", self.inner.put(key, body, options)).await?;
+        bytes(self.name, "in", stored.size);
+        Ok(stored)
+    }
+
+    async fn get(&self, key: &Key, options: &GetOptions) -> Result<Download> {
+        let mut download = self.timed("download", self.inner.get(key, options)).await?;
+        let name = self.name;
+        download.stream = ByteStream::new(download.stream.inspect(move |piece| match piece {
+            Ok(piece) => bytes(name, "out", piece.len() as u64),
+            Err(failed) => error(name, "download", failed.kind().as_str()),
+        }));
+        Ok(download)
+    }
+
+    async fn head(&self, key: &Key) -> Result<Metadata> {
+        self.timed("metadata", self.inner.head(key)).await
+    }
+
+    async fn delete(&self, key: &Key) -> Result<()> {
+        self.timed("delete", self.inner.delete(key)).await
+    }
+
+    async fn delete_many(&self, keys: &[Key]) -> Vec<Result<()>> {
+        let span = Span::start(self.name, "delete_many");
+        let results = self.inner.delete_many(keys).await;
+        for failed in results.iter().filter_map(|result| result.as_ref().err()) {
+            span.failed(failed.kind().as_str());
+        }
+        results
+    }
+
+    async fn copy(&self, from: &Key, to: &Key) -> Result<Stored> {
+        self.timed("copy", self.inner.copy(from, to)).await
+    }
+
+    async fn list(&self, prefix: &str, options: &ListOptions) -> Result<ListPage> {
+        self.timed("list", self.inner.list(prefix, options)).await
+    }
+
+    fn url(&self, key: &str) -> String {
+        self.inner.url(key)
+    }
+
+    async fn signed_url(&self, key: &Key, options: &SignOptions) -> Result<SignedUrl> {
+        self.inner.signed_url(key, options).await
+    }
+
+    async fn check(&self) -> Result<()> {
+        self.timed("check", self.inner.check()).await
+    }
+
+    fn url_signer(&self) -> Option<Arc<UrlSigner>> {
+        self.inner.url_signer()
+    }
+}

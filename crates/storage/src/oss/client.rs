@@ -1,0 +1,363 @@
+//! One shared HTTP client; every request to OSS goes through here.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures_util::{StreamExt, TryStreamExt};
+use http::{HeaderMap, HeaderValue, Method, header};
+use jiff::Timestamp;
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use rustls::RootCertStore;
+
+use super::{
+    answer::refusal,
+    credentials::CredentialsProvider,
+    endpoint::Endpoint,
+    sign::{Query, Signer, Unsigned, encode_query},
+};
+use crate::{ByteStream, Error, ErrorKind, Result};
+
+const CONNECT: Duration = Duration::from_secs(5);
+/// Longest silence while an answer or its next piece is awaited. There is no limit on a whole transfer.
+const IDLE: Duration = Duration::from_secs(30);
+/// The slowest upload that is still given time to end, in bytes per second.
+const SLOWEST: u64 = 64 * 1024;
+/// Shorter than a server keeps a connection open, so that we seldom write into one that it is closing.
+const KEEP_IDLE: Duration = Duration::from_secs(25);
+const LARGEST_REFUSAL: usize = 64 * 1024;
+
+/// A request that can be sent as often as needed: its body is in memory.
+#[derive(Clone, Debug)]
+pub(super) struct Request {
+    pub(super) operation: &'static str,
+    /// What errors are told about.
+    pub(super) subject: String,
+    pub(super) method: Method,
+    /// Raw; empty for the bucket.
+    pub(super) key: String,
+    pub(super) query: Query,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Bytes,
+}
+
+impl Request {
+    pub(super) fn new(operation: &'static str, method: Method, key: &str) -> Self {
+        Self {
+            operation,
+            subject: key.to_owned(),
+            method,
+            key: key.to_owned(),
+            query: Query::new(),
+            headers: HeaderMap::new(),
+            body: Bytes::new(),
+        }
+    }
+
+    pub(super) fn query(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.query.push((name, value.into()));
+        self
+    }
+
+    /// Adds a header; its value has been checked or made by us.
+    pub(super) fn header(mut self, name: impl header::IntoHeaderName, value: &str) -> Result<Self> {
+        let value = HeaderValue::from_str(value).map_err(|error| {
+            let why = "an option can't be sent as a header";
+            Error::new(
+                ErrorKind::InvalidInput,
+                self.operation,
+                self.subject.as_str(),
+                why,
+            )
+            .with_source(error)
+        })?;
+        self.headers.insert(name, value);
+        Ok(self)
+    }
+
+    pub(super) fn body(mut self, body: impl Into<Bytes>) -> Self {
+        self.body = body.into();
+        self
+    }
+
+    /// An error of this request.
+    pub(super) fn error(&self, kind: ErrorKind, why: impl Into<String>) -> Error {
+        Error::new(kind, self.operation, self.subject.as_str(), why)
+    }
+}
+
+/// Signs and sends requests.
+#[derive(Debug)]
+pub(super) struct Client {
+    http: reqwest::Client,
+    traffic: Endpoint,
+    public: Endpoint,
+    signer: Signer,
+    pub(super) credentials: Arc<dyn CredentialsProvider>,
+    /// The server's clock minus ours, in seconds, once it has complained.
+    skew: AtomicI64,
+}
+
+impl Client {
+    pub(super) fn new(
+        http: reqwest::Client,
+        traffic: Endpoint,
+        public: Endpoint,
+        signer: Signer,
+        credentials: Arc<dyn CredentialsProvider>,
+    ) -> Self {
+        Self {
+            http,
+            traffic,
+            public,
+            signer,
+            credentials,
+            skew: AtomicI64::new(0),
+        }
+    }
+
+    pub(super) fn bucket(&self) -> &str {
+        &self.signer.bucket
+    }
+
+    pub(super) fn region(&self) -> &str {
+        &self.signer.region
+    }
+
+    pub(super) fn public_url(&self, key: &str) -> String {
+        self.public.url(key)
+    }
+
+    fn now(&self) -> Timestamp {
+        let skew = jiff::SignedDuration::from_secs(self.skew.load(Ordering::Relaxed));
+        Timestamp::now()
+            .checked_add(skew)
+            .unwrap_or_else(|_| Timestamp::now())
+    }
+
+    /// Sends a request once and returns the answer if it is a 2xx.
+    pub(super) async fn send(&self, request: &Request) -> Result<reqwest::Response> {
+        let credentials = self.credentials.credentials().await?;
+        let mut headers = request.headers.clone();
+        let unsigned = Unsigned {
+            method: request.method.as_str(),
+            key: &request.key,
+            query: &request.query,
+        };
+        self.signer
+            .sign_headers(&unsigned, &mut headers, &credentials, self.now());
+        if !request.body.is_empty() || matches!(request.method, Method::PUT | Method::POST) {
+            headers.insert(header::CONTENT_LENGTH, HeaderValue::from(request.body.len()));
+        }
+        let mut url = self.traffic.url(&request.key);
+        if !request.query.is_empty() {
+            url.push('?');
+            url.push_str(&encode_query(&request.query));
+        }
+        let patience = IDLE + Duration::from_secs(request.body.len() as u64 / SLOWEST);
+        let sent = self
+            .http
+            .request(request.method.clone(), url)
+            .headers(headers)
+            .body(request.body.clone())
+            .send();
+        let answer = match tokio::time::timeout(patience, sent).await {
+            Ok(answer) => answer.map_err(|error| transport(request, error))?,
+            Err(_) => {
+                let why = format!("no answer within {} s of sending the request", patience.as_secs());
+                return Err(request.error(ErrorKind::Timeout, why));
+            }
+        };
+        if answer.status().is_success() {
+            return Ok(answer);
+        }
+        let (status, headers) = (answer.status(), answer.headers().clone());
+        let body = small_body(answer).await;
+        let refused = refusal(request.operation, &request.subject, status, &headers, &body);
+        if let Some(server) = refused.server_time {
+            let skew = server.as_second() - Timestamp::now().as_second();
+            tracing::warn!(
+                seconds = skew,
+                "the clock of this machine differs from that of OSS; using the latter"
+            );
+            self.skew.store(skew, Ordering::Relaxed);
+        }
+        if refused.token_expired && self.credentials.invalidate(&credentials) {
+            return Err(refused.error.with_retryable(true));
+        }
+        Err(refused.error)
+    }
+
+    /// Sends a request and reads the whole (small) answer.
+    pub(super) async fn send_and_read(&self, request: &Request) -> Result<(HeaderMap, Bytes)> {
+        let answer = self.send(request).await?;
+        let headers = answer.headers().clone();
+        let stream = self.stream(answer, request);
+        Ok((headers, stream.collect().await?))
+    }
+
+    /// The body of an answer, with a limit on the silence between two pieces.
+    pub(super) fn stream(&self, answer: reqwest::Response, request: &Request) -> ByteStream {
+        let context = Request {
+            body: Bytes::new(),
+            ..request.clone()
+        };
+        let pieces = Box::pin(answer.bytes_stream());
+        let state = Some((pieces, context));
+        ByteStream::new(futures_util::stream::try_unfold(state, |state| async move {
+            let Some((mut pieces, context)) = state else {
+                return Ok(None);
+            };
+            match tokio::time::timeout(IDLE, pieces.next()).await {
+                Ok(None) => Ok(None),
+                Ok(Some(Ok(piece))) => Ok(Some((piece, Some((pieces, context))))),
+                Ok(Some(Err(error))) => Err(transport(&context, error)),
+                Err(_) => {
+                    let why = format!("no data for {} s while reading the answer", IDLE.as_secs());
+                    Err(context.error(ErrorKind::Timeout, why))
+                }
+            }
+        }))
+    }
+
+    /// A URL for others, good for `expires` seconds; the second value is what of it the credentials allow.
+    pub(super) async fn presign(
+        &self,
+        method: &str,
+        key: &str,
+        query: Query,
+        headers: &HeaderMap,
+        expires: u64,
+    ) -> Result<(String, Timestamp)> {
+        let credentials = self.credentials.credentials().await?;
+        let now = self.now();
+        // A URL dies with the token it was signed with; say so instead of promising more.
+        let left = credentials
+            .expires_at()
+            .map(|end| (end.as_second() - now.as_second()).max(0).unsigned_abs());
+        let expires = left.map_or(expires, |left| expires.min(left));
+        if expires == 0 {
+            let why = "the temporary credentials have expired";
+            return Err(Error::new(ErrorKind::Credential, "sign url", key, why));
+        }
+        let unsigned = Unsigned {
+            method,
+            key,
+            query: &query,
+        };
+        let query = self
+            .signer
+            .sign_query(&unsigned, headers, &credentials, now, expires);
+        let end = now.as_second().saturating_add_unsigned(expires);
+        let url = format!("{}?{query}", self.public.url(key));
+        Ok((url, Timestamp::from_second(end).unwrap_or(Timestamp::MAX)))
+    }
+}
+
+/// At most 64 KiB of a refusal, and only while it comes quickly.
+async fn small_body(answer: reqwest::Response) -> Vec<u8> {
+    let mut body = Vec::new();
+    let mut pieces = answer.bytes_stream();
+    let read = async {
+        while let Ok(Some(piece)) = pieces.try_next().await {
+            body.extend_from_slice(&piece);
+            if body.len() > LARGEST_REFUSAL {
+                break;
+            }
+        }
+    };
+    // What has arrived by then is used; the status is known anyway.
+    let _ = tokio::time::timeout(CONNECT, read).await;
+    body.truncate(LARGEST_REFUSAL);
+    body
+}
+
+/// An error below HTTP. Its text could hold the URL, which goes.
+fn transport(request: &Request, error: reqwest::Error) -> Error {
+    let error = error.without_url();
+    let (kind, why, hint) = if error.is_builder() {
+        (ErrorKind::InvalidInput, "the request can't be written", None)
+    } else if error.is_connect() && error.is_timeout() {
+        (
+            ErrorKind::Timeout,
+            "no connection within 5 s",
+            Some("check OSS_ENDPOINT, OSS_INTERNAL and the network"),
+        )
+    } else if error.is_connect() {
+        (
+            ErrorKind::Unavailable,
+            "no connection",
+            Some("check OSS_ENDPOINT, OSS_INTERNAL and the network"),
+        )
+    } else if error.is_timeout() {
+        (ErrorKind::Timeout, "the connection timed out", None)
+    } else {
+        (ErrorKind::Unavailable, "the connection broke", None)
+    };
+    let error = request.error(kind, why).with_source(error);
+    match hint {
+        Some(hint) => error.with_hint(hint),
+        None => error,
+    }
+}
+
+/// The HTTP client of one adapter.
+pub(super) fn http_client(traffic: &Endpoint, needs_tls: bool) -> Result<reqwest::Client> {
+    let failed = |why: &str, error: crate::BoxError| {
+        Error::new(ErrorKind::Config, "configuration", "OSS", why).with_source(error)
+    };
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut roots = RootCertStore::empty();
+    // Reading the system's certificates takes milliseconds that a plain-text endpoint needn't pay.
+    if needs_tls || traffic.is_https() {
+        let found = rustls_native_certs::load_native_certs();
+        roots.add_parsable_certificates(found.certs);
+        if roots.is_empty() {
+            let why = "the system has no root certificates; install ca-certificates or set SSL_CERT_FILE";
+            return Err(Error::new(ErrorKind::Config, "configuration", "OSS", why));
+        }
+    }
+    let tls = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| failed("TLS can't be set up", error.into()))?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let mut builder = reqwest::Client::builder()
+        .tls_backend_preconfigured(tls)
+        .user_agent(concat!("zhuji-storage/", env!("CARGO_PKG_VERSION")))
+        // A redirected request would carry a signature for another address.
+        .redirect(reqwest::redirect::Policy::none())
+        .connect_timeout(CONNECT)
+        .pool_idle_timeout(KEEP_IDLE)
+        .tcp_nodelay(true);
+    if traffic.is_loopback() {
+        builder = builder.no_proxy().dns_resolver(Arc::new(Loopback));
+    }
+    builder
+        .build()
+        .map_err(|error| failed("the HTTP client can't be built", error.into()))
+}
+
+/// Leads `*.localhost` to this machine, as RFC 6761 wants and not every system does.
+#[derive(Debug)]
+struct Loopback;
+
+impl Resolve for Loopback {
+    fn resolve(&self, name: Name) -> Resolving {
+        Box::pin(async move {
+            let name = name.as_str();
+            if name == "localhost" || name.ends_with(".localhost") {
+                let here: Addrs = Box::new(std::iter::once(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))));
+                return Ok(here);
+            }
+            let found: Vec<SocketAddr> = tokio::net::lookup_host((name, 0)).await?.collect();
+            Ok(Box::new(found.into_iter()) as Addrs)
+        })
+    }
+}

@@ -1,0 +1,181 @@
+//! Storing objects: in one request, or in parts.
+
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use futures_util::TryStreamExt;
+use http::{HeaderMap, Method, header};
+
+use super::{
+    client::{Client, Request},
+    multipart::Upload,
+};
+use crate::{
+    ByteStream, Error, ErrorKind, Key, PutOptions, Result, RetryPolicy, content::encode_metadata_value,
+    crc::crc64,
+};
+
+/// A stream up to this size is stored in one request; a longer one in parts of at least this size.
+pub(super) const PART: usize = 4 * 1024 * 1024;
+
+/// What the server said of a stored object.
+#[derive(Debug)]
+pub(super) struct Receipt {
+    pub(super) size: u64,
+    pub(super) etag: String,
+    pub(super) crc64: u64,
+}
+
+/// Stores bytes in one request.
+pub(super) async fn bytes(client: &Client, key: &Key, body: Bytes, options: &PutOptions) -> Result<Receipt> {
+    let (size, crc) = (body.len() as u64, crc64(&body));
+    let request = with_options(Request::new("upload", Method::PUT, key), options)?.body(body);
+    let (headers, _) = client.send_and_read(&request).await?;
+    check_crc(&request, &headers, crc)?;
+    Ok(Receipt {
+        size,
+        etag: etag(&headers),
+        crc64: crc,
+    })
+}
+
+/// Stores a stream. Every request that is sent has its body in memory and can be repeated by itself, which a stream can't;
+/// so memory is bounded by the parts in flight, and a broken connection costs one part, not the upload.
+pub(super) async fn stream(
+    client: &Arc<Client>,
+    key: &Key,
+    mut stream: ByteStream,
+    length: Option<u64>,
+    options: &PutOptions,
+    retry: RetryPolicy,
+) -> Result<Receipt> {
+    let mut parts = Parts {
+        stream: &mut stream,
+        rest: Bytes::new(),
+    };
+    let first = parts.next(PART).await?;
+    if parts.is_empty().await? {
+        return retry
+            .run("oss", || bytes(client, key, first.clone(), options))
+            .await;
+    }
+    let mut upload = Upload::start(Arc::clone(client), key, options, length, retry).await?;
+    let stored = async {
+        upload.add(first).await?;
+        loop {
+            let part = parts.next(upload.next_size()).await?;
+            if part.is_empty() {
+                break;
+            }
+            upload.add(part).await?;
+        }
+        upload.complete(options).await
+    }
+    .await;
+    if stored.is_err() {
+        upload.abort().await;
+    }
+    stored
+}
+
+/// Cuts a stream into parts.
+struct Parts<'a> {
+    stream: &'a mut ByteStream,
+    rest: Bytes,
+}
+
+impl Parts<'_> {
+    /// The next `size` bytes, fewer only at the end.
+    async fn next(&mut self, size: usize) -> Result<Bytes> {
+        if self.rest.len() >= size {
+            return Ok(self.rest.split_to(size));
+        }
+        let mut part = BytesMut::new();
+        part.extend_from_slice(&std::mem::take(&mut self.rest));
+        while let Some(mut chunk) = self.stream.try_next().await? {
+            let room = size - part.len();
+            if chunk.len() > room {
+                self.rest = chunk.split_off(room);
+            }
+            part.extend_from_slice(&chunk);
+            if part.len() == size {
+                break;
+            }
+        }
+        Ok(part.freeze())
+    }
+
+    /// Whether nothing is left.
+    async fn is_empty(&mut self) -> Result<bool> {
+        while self.rest.is_empty() {
+            match self.stream.try_next().await? {
+                Some(chunk) => self.rest = chunk,
+                None => return Ok(true),
+            }
+        }
+        Ok(false)
+    }
+}
+
+/// The headers that make an object what it is.
+pub(super) fn with_options(request: Request, options: &PutOptions) -> Result<Request> {
+    let mut request = request;
+    if let Some(content_type) = &options.content_type {
+        request = request.header(header::CONTENT_TYPE, content_type)?;
+    }
+    if let Some(disposition) = &options.content_disposition {
+        request = request.header(header::CONTENT_DISPOSITION, disposition)?;
+    }
+    for (name, value) in &options.metadata {
+        let name = header::HeaderName::try_from(format!("x-oss-meta-{name}")).map_err(|error| {
+            request
+                .error(ErrorKind::InvalidInput, "a metadata name can't be sent")
+                .with_source(error)
+        })?;
+        request = request.header(name, &encode_metadata_value(value))?;
+    }
+    forbid_overwrite(request, options)
+}
+
+pub(super) fn forbid_overwrite(request: Request, options: &PutOptions) -> Result<Request> {
+    if options.create_only {
+        request.header("x-oss-forbid-overwrite", "true")
+    } else {
+        Ok(request)
+    }
+}
+
+/// Compares the server's checksum with ours. One that isn't sent (some stand-ins) can't be compared.
+pub(super) fn check_crc(request: &Request, headers: &HeaderMap, ours: u64) -> Result<()> {
+    match server_crc(headers) {
+        Some(theirs) if theirs != ours => {
+            let why = format!("OSS received other bytes than were sent: CRC-64 there {theirs}, here {ours}");
+            Err(request.error(ErrorKind::Integrity, why).with_retryable(true))
+        }
+        _ => Ok(()),
+    }
+}
+
+pub(super) fn server_crc(headers: &HeaderMap) -> Option<u64> {
+    headers
+        .get("x-oss-hash-crc64ecma")?
+        .to_str()
+        .ok()?
+        .trim()
+        .parse()
+        .ok()
+}
+
+/// The ETag without its quotes.
+pub(super) fn etag(headers: &HeaderMap) -> String {
+    let value = headers
+        .get(header::ETAG)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or("");
+    value.trim_matches('"').to_owned()
+}
+
+/// An answer that isn't what was asked for.
+pub(super) fn unexpected(request: &Request, why: impl Into<String>) -> Error {
+    request.error(ErrorKind::Unexpected, why).with_retryable(true)
+}

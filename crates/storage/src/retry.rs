@@ -1,0 +1,120 @@
+//! When to try again, and how long to wait.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::Result;
+
+/// Exponential backoff with full jitter, within a number of attempts and a budget of time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RetryPolicy {
+    /// Attempts in all. Default: 4.
+    pub attempts: u32,
+    /// Upper bound of the first wait; it doubles with each attempt. Default: 100 ms.
+    pub base: Duration,
+    /// Upper bound of every wait. Default: 5 s.
+    pub cap: Duration,
+    /// No attempt starts after this much time since the first. Default: 30 s.
+    pub budget: Duration,
+}
+
+impl Default for RetryPolicy {
+    fn default() -> Self {
+        Self {
+            attempts: 4,
+            base: Duration::from_millis(100),
+            cap: Duration::from_secs(5),
+            budget: Duration::from_secs(30),
+        }
+    }
+}
+
+impl RetryPolicy {
+    /// Never tries again.
+    pub const fn none() -> Self {
+        Self {
+            attempts: 1,
+            base: Duration::ZERO,
+            cap: Duration::ZERO,
+            budget: Duration::ZERO,
+        }
+    }
+
+    /// Runs `attempt` until it succeeds, fails with an error that a repetition can't mend, or the policy is used up; then the
+    /// last error is returned.
+    pub(crate) async fn run<T, F>(&self, adapter: &'static str, mut attempt: impl FnMut() -> F) -> Result<T>
+    where
+        F: Future<Output = Result<T>>,
+    {
+        let started = Instant::now();
+        let mut made = 0;
+        loop {
+            made += 1;
+            let error = match attempt().await {
+                Ok(value) => return Ok(value),
+                Err(error) => error,
+            };
+            // What the server asks for is a floor, not a suggestion.
+            let wait = self.wait(made).max(error.retry_after().unwrap_or_default());
+            if !error.is_retryable() || made >= self.attempts || started.elapsed() + wait > self.budget {
+                return Err(error);
+            }
+            let operation = error.operation();
+            metrics::counter!("zhuji_storage_retries_total", "adapter" => adapter, "operation" => operation)
+                .increment(1);
+            tracing::debug!(adapter, operation, kind = %error.kind(), attempt = made, ?wait, "trying again");
+            tokio::time::sleep(wait).await;
+        }
+    }
+
+    /// Anything between nothing and the doubling bound: many clients that failed together don't come back together.
+    fn wait(&self, made: u32) -> Duration {
+        let bound = self
+            .base
+            .saturating_mul(1 << made.saturating_sub(1).min(16))
+            .min(self.cap);
+        bound.mul_f64(fastrand::f64())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+    use crate::{Error, ErrorKind};
+
+    async fn attempts_for(kind: ErrorKind) -> u32 {
+        let policy = RetryPolicy {
+            base: Duration::from_millis(1),
+            ..RetryPolicy::default()
+        };
+        let made = Cell::new(0);
+        let result: Result<()> = policy
+            .run("test", || {
+                made.set(made.get() + 1);
+                async move { Err(Error::new(kind, "upload", "k", "no")) }
+            })
+            .await;
+        assert_eq!(result.unwrap_err().kind(), kind);
+        made.get()
+    }
+
+    #[tokio::test]
+    async fn only_what_may_pass_is_tried_again() {
+        assert_eq!(attempts_for(ErrorKind::Unavailable).await, 4);
+        assert_eq!(attempts_for(ErrorKind::Timeout).await, 4);
+        assert_eq!(attempts_for(ErrorKind::Denied).await, 1);
+        assert_eq!(attempts_for(ErrorKind::NotFound).await, 1);
+    }
+
+    #[test]
+    fn waits_grow_and_are_bounded() {
+        let policy = RetryPolicy::default();
+        for made in 1..40 {
+            assert!(policy.wait(made) <= policy.cap);
+        }
+        assert!(policy.wait(1) <= policy.base);
+    }
+}
