@@ -94,8 +94,11 @@ impl Crate {
             .arg(&home);
         cargo.arg(format!("{}@{}", self.name, self.version));
         cargo.env("CARGO_PROFILE_DEV_DEBUG", "false");
-        cargo.env("CARGO_TARGET_DIR", workspace.target().join("tools").join("build"));
+        let build = workspace.target().join("tools").join("build");
+        cargo.env("CARGO_TARGET_DIR", &build);
         process::run_quietly(&mut cargo)?;
+        // Only the program is needed from now on; what is left behind when this fails costs disk and nothing else.
+        let _ = std::fs::remove_dir_all(&build);
         Ok(program)
     }
 
