@@ -1,1 +1,37 @@
-//! Background work on PostgreSQL, enqueued in the transaction that causes it.
+#![doc = include_str!("../README.md")]
+
+mod adapter;
+mod config;
+mod context;
+mod error;
+mod factory;
+mod health;
+mod job;
+mod job_error;
+mod job_set;
+mod jobs;
+mod memory;
+mod meters;
+mod policy;
+mod postgres;
+mod record;
+mod scrub;
+mod wake;
+mod worker;
+
+pub use adapter::{
+    ClaimRequest, Claimed, Fence, Finish, JobsAdapter, NewJob, Report, Rescued, SweepRequest, WorkerId,
+};
+pub use config::JobsConfig;
+pub use context::JobContext;
+pub use error::{Error, ErrorKind, Result};
+pub use factory::JobsFactory;
+pub use job::{EnqueueOptions, Job, JobId};
+pub use job_error::JobError;
+pub use job_set::JobSet;
+pub use jobs::Jobs;
+pub use memory::MemoryAdapter;
+pub use policy::{Backoff, Policy};
+pub use postgres::PostgresAdapter;
+pub use record::{JobRecord, JobState, QueueCounts};
+pub use worker::{StopReport, Worker, WorkerHandle, WorkerSettings};

@@ -1,0 +1,89 @@
+//! Every metric of the crate, in one place.
+
+use std::time::Duration;
+
+use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
+
+use crate::adapter::Rescued;
+use crate::record::QueueCounts;
+
+pub(crate) fn describe() {
+    describe_counter!(
+        "zhuji_jobs_enqueued_total",
+        "Jobs put into the queue (in transactions: before their commit)"
+    );
+    describe_counter!("zhuji_jobs_finished_total", "Attempts that ended, by outcome");
+    describe_histogram!("zhuji_jobs_run_seconds", Unit::Seconds, "Time an attempt took");
+    describe_histogram!(
+        "zhuji_jobs_wait_seconds",
+        Unit::Seconds,
+        "Time a job could have run and did not"
+    );
+    describe_gauge!("zhuji_jobs_running", "Attempts under way in this process");
+    describe_gauge!("zhuji_jobs_count", "Jobs in the store by queue and state");
+    describe_gauge!(
+        "zhuji_jobs_oldest_ready_seconds",
+        Unit::Seconds,
+        "How long the longest-waiting job waits"
+    );
+    describe_counter!(
+        "zhuji_jobs_rescued_total",
+        "Jobs whose worker was lost, by what became of them"
+    );
+    describe_counter!("zhuji_jobs_swept_total", "Finished jobs forgotten");
+    describe_counter!(
+        "zhuji_jobs_store_errors_total",
+        "Calls to the store that failed, by operation"
+    );
+}
+
+pub(crate) fn enqueued(queue: &str, kind: &'static str, count: usize) {
+    counter!("zhuji_jobs_enqueued_total", "queue" => queue.to_owned(), "kind" => kind)
+        .increment(count as u64);
+}
+
+pub(crate) fn started(queue: &str, kind: &str, waited: Duration) {
+    histogram!("zhuji_jobs_wait_seconds", "queue" => queue.to_owned(), "kind" => kind.to_owned())
+        .record(waited.as_secs_f64());
+    gauge!("zhuji_jobs_running", "queue" => queue.to_owned()).increment(1.0);
+}
+
+pub(crate) fn finished(queue: &str, kind: &str, outcome: &'static str, took: Duration) {
+    counter!(
+        "zhuji_jobs_finished_total",
+        "queue" => queue.to_owned(), "kind" => kind.to_owned(), "outcome" => outcome
+    )
+    .increment(1);
+    histogram!("zhuji_jobs_run_seconds", "queue" => queue.to_owned(), "kind" => kind.to_owned())
+        .record(took.as_secs_f64());
+    gauge!("zhuji_jobs_running", "queue" => queue.to_owned()).decrement(1.0);
+}
+
+pub(crate) fn counted(counts: &[QueueCounts]) {
+    for queue in counts {
+        for (state, count) in [
+            ("ready", queue.ready),
+            ("scheduled", queue.scheduled),
+            ("running", queue.running),
+            ("stuck", queue.stuck),
+            ("dead", queue.dead),
+        ] {
+            gauge!("zhuji_jobs_count", "queue" => queue.queue.clone(), "state" => state).set(count as f64);
+        }
+        gauge!("zhuji_jobs_oldest_ready_seconds", "queue" => queue.queue.clone())
+            .set(queue.oldest_ready.as_secs_f64());
+    }
+}
+
+pub(crate) fn rescued(rescued: Rescued) {
+    counter!("zhuji_jobs_rescued_total", "outcome" => "ready").increment(rescued.ready);
+    counter!("zhuji_jobs_rescued_total", "outcome" => "dead").increment(rescued.dead);
+}
+
+pub(crate) fn swept(count: u64) {
+    counter!("zhuji_jobs_swept_total").increment(count);
+}
+
+pub(crate) fn store_error(operation: &'static str) {
+    counter!("zhuji_jobs_store_errors_total", "operation" => operation).increment(1);
+}

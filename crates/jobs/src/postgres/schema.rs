@@ -1,0 +1,10 @@
+use zhuji_db_pool::Migration;
+
+pub(super) const NAME: &str = "zhuji_jobs";
+
+/// Applied migrations never change; what is wrong with one is put right in the next.
+pub(super) const MIGRATIONS: &[Migration<'static>] = &[Migration {
+    version: 1,
+    name: "job",
+    sql: include_str!("v1_job.sql"),
+}];

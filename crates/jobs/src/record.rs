@@ -1,0 +1,104 @@
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::job::JobId;
+
+/// Where a job stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum JobState {
+    /// Waiting for a worker, for its time, or for its next attempt.
+    Ready,
+    /// A worker has it.
+    Running,
+    /// Finished well.
+    Done,
+    /// Given up: a fatal error, or no attempts left.
+    Dead,
+}
+
+impl JobState {
+    /// The name in the store and in metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ready => "ready",
+            Self::Running => "running",
+            Self::Done => "done",
+            Self::Dead => "dead",
+        }
+    }
+
+    pub(crate) fn parse(name: &str) -> Option<Self> {
+        [Self::Ready, Self::Running, Self::Done, Self::Dead]
+            .into_iter()
+            .find(|state| state.as_str() == name)
+    }
+
+    /// Whether nothing more will happen to it.
+    pub fn is_final(self) -> bool {
+        matches!(self, Self::Done | Self::Dead)
+    }
+}
+
+/// One job as it is in the store.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct JobRecord {
+    /// Its id.
+    pub id: JobId,
+    /// The queue it is in.
+    pub queue: String,
+    /// [`Job::KIND`](crate::Job::KIND).
+    pub kind: String,
+    /// The job as JSON text.
+    pub payload: String,
+    /// Where it stands.
+    pub state: JobState,
+    /// Higher runs first.
+    pub priority: i16,
+    /// Attempts started so far.
+    pub attempt: u32,
+    /// Attempts it has in all.
+    pub max_attempts: u32,
+    /// When it may run next, or ran last.
+    pub run_at: Timestamp,
+    /// When it was enqueued.
+    pub created_at: Timestamp,
+    /// When its last attempt began.
+    pub started_at: Option<Timestamp>,
+    /// When it was done or dead.
+    pub finished_at: Option<Timestamp>,
+    /// What the last failed attempt said.
+    pub error: Option<String>,
+    /// The key that keeps others like it out while it is unfinished.
+    pub unique_key: Option<String>,
+    /// The trace that caused it.
+    pub traceparent: Option<String>,
+    /// The request that caused it.
+    pub request_id: Option<String>,
+}
+
+/// How many jobs of one queue stand where.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct QueueCounts {
+    /// The queue.
+    pub queue: String,
+    /// Could run now.
+    pub ready: u64,
+    /// Wait for their time or their next attempt.
+    pub scheduled: u64,
+    /// A worker has them.
+    pub running: u64,
+    /// Of the running: the lease has ended and no worker took them up yet.
+    pub stuck: u64,
+    /// Given up and still kept.
+    pub dead: u64,
+    /// Of the dead: given up in the last hour.
+    pub dead_lately: u64,
+    /// How long the longest-waiting ready job has been ready.
+    pub oldest_ready: Duration,
+}

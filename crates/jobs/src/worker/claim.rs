@@ -1,0 +1,225 @@
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, watch};
+
+use super::{Running, Shared, run as run_job};
+use crate::adapter::{ClaimRequest, Claimed};
+use crate::meters;
+use crate::wake::Signal;
+
+/// Claimed at once, at most.
+const BATCH: usize = 100;
+/// The first pause after a hint that something is about to be committed.
+const QUICK: Duration = Duration::from_millis(10);
+/// The first pause after there was nothing more to do.
+const IDLE: Duration = Duration::from_millis(200);
+/// The first pause after the store failed; doubles up to 10 s.
+const TROUBLE: Duration = Duration::from_millis(100);
+
+/// One job's right to run: released when dropped.
+pub(super) struct Permits {
+    _process: OwnedSemaphorePermit,
+    _own: Option<OwnedSemaphorePermit>,
+}
+
+/// Claims as many jobs as may run, until the worker stops. Never dropped in the middle of a claim, which could leave
+/// jobs claimed that nobody runs.
+pub(super) async fn run(shared: Arc<Shared>) {
+    if shared.set.is_empty() {
+        return;
+    }
+    let mut idle = Idle::new(&shared);
+    let mut failures = 0;
+    let kinds: Vec<String> = shared.set.kinds().map(str::to_owned).collect();
+    while let Some(permits) = permits(&shared).await {
+        if shared.strays.load(Ordering::SeqCst) && !release_strays(&shared).await {
+            drop(permits);
+            failures += 1;
+            idle.after_failure(failures).await;
+            continue;
+        }
+        let request = ClaimRequest {
+            worker: shared.id,
+            queue: shared.queue.clone(),
+            kinds: kinds.clone(),
+            limit: permits.len(),
+            lease: shared.jobs.inner.config.lease,
+        };
+        match shared.adapter().claim(&request).await {
+            Ok(claimed) => {
+                if failures > 0 {
+                    tracing::info!(module = shared.queue, "jobs can be claimed again");
+                    failures = 0;
+                }
+                let full = claimed.len() == permits.len();
+                let none = claimed.is_empty();
+                for (claimed, permits) in claimed.into_iter().zip(permits) {
+                    start(&shared, claimed, permits);
+                }
+                if none {
+                    idle.wait().await;
+                } else {
+                    idle.found_something();
+                    if !full {
+                        // The queue is empty for now; what comes next announces itself or is found by looking.
+                        idle.wait().await;
+                    }
+                }
+            }
+            Err(error) => {
+                // The answer may have been lost after the claim took effect.
+                shared.strays.store(true, Ordering::SeqCst);
+                meters::store_error("claim");
+                if failures == 0 {
+                    tracing::warn!(module = shared.queue, %error, "jobs can't be claimed");
+                } else {
+                    tracing::debug!(module = shared.queue, %error, "jobs still can't be claimed");
+                }
+                failures += 1;
+                drop(permits);
+                idle.after_failure(failures).await;
+            }
+        }
+        if shared.stopping.is_cancelled() {
+            break;
+        }
+    }
+}
+
+/// The right to run at least one job and up to a batch; `None` when the worker stops.
+async fn permits(shared: &Shared) -> Option<Vec<Permits>> {
+    let first = async {
+        let own = match &shared.own_permits {
+            Some(own) => Some(own.clone().acquire_owned().await.ok()?),
+            None => None,
+        };
+        let process = shared.jobs.inner.permits.clone().acquire_owned().await.ok()?;
+        Some(Permits {
+            _process: process,
+            _own: own,
+        })
+    };
+    let first = tokio::select! {
+        biased;
+        () = shared.stopping.cancelled() => return None,
+        first = first => first?,
+    };
+    let mut permits = vec![first];
+    while permits.len() < BATCH {
+        let own = match &shared.own_permits {
+            Some(own) => match own.clone().try_acquire_owned() {
+                Ok(own) => Some(own),
+                Err(_) => break,
+            },
+            None => None,
+        };
+        match shared.jobs.inner.permits.clone().try_acquire_owned() {
+            Ok(process) => permits.push(Permits {
+                _process: process,
+                _own: own,
+            }),
+            Err(_) => break,
+        }
+    }
+    Some(permits)
+}
+
+fn start(shared: &Arc<Shared>, claimed: Claimed, permits: Permits) {
+    let running = Running {
+        attempt: claimed.attempt,
+        cancelled: shared.stopping.child_token(),
+        lost: shared.kill.child_token(),
+        completed: Arc::new(AtomicBool::new(false)),
+    };
+    shared.running().insert(claimed.id, running.clone());
+    shared
+        .tasks
+        .spawn(run_job::run(shared.clone(), claimed, running, permits));
+}
+
+pub(super) async fn release_strays(shared: &Shared) -> bool {
+    let keep: Vec<_> = shared.running().keys().copied().collect();
+    match shared.adapter().release(shared.id, &keep).await {
+        Ok(released) => {
+            shared.strays.store(false, Ordering::SeqCst);
+            if released > 0 {
+                tracing::info!(
+                    module = shared.queue,
+                    released,
+                    "claims whose answer was lost are given back"
+                );
+            }
+            true
+        }
+        Err(error) => {
+            tracing::debug!(module = shared.queue, %error, "lost claims can't be given back yet");
+            false
+        }
+    }
+}
+
+/// When to look again.
+struct Idle<'a> {
+    shared: &'a Shared,
+    wake: watch::Receiver<Signal>,
+    seen: Signal,
+    pause: Duration,
+    longest: Duration,
+}
+
+impl<'a> Idle<'a> {
+    fn new(shared: &'a Shared) -> Self {
+        let longest = shared.jobs.inner.config.poll_interval;
+        let mut wake = shared.jobs.inner.wake.subscribe();
+        let seen = *wake.borrow_and_update();
+        Self {
+            shared,
+            wake,
+            seen,
+            pause: IDLE.min(longest),
+            longest,
+        }
+    }
+
+    fn found_something(&mut self) {
+        self.pause = IDLE.min(self.longest);
+    }
+
+    /// Until something is there, may be there, or it is time to look anyway.
+    async fn wait(&mut self) {
+        loop {
+            // Spread, so that the instances of a fleet do not look all at once.
+            let pause = self.pause.mul_f64(0.8 + 0.4 * fastrand::f64());
+            tokio::select! {
+                biased;
+                () = self.shared.stopping.cancelled() => return,
+                changed = self.wake.changed() => {
+                    let signal = *self.wake.borrow_and_update();
+                    let (now, soon) = (signal.now != self.seen.now, signal.soon != self.seen.soon);
+                    self.seen = signal;
+                    self.pause = if soon { QUICK } else { IDLE }.min(self.longest);
+                    if now || changed.is_err() {
+                        return;
+                    }
+                }
+                () = tokio::time::sleep(pause) => {
+                    self.pause = (self.pause * 2).min(self.longest);
+                    return;
+                }
+            }
+        }
+    }
+
+    async fn after_failure(&mut self, failures: u32) {
+        let pause = TROUBLE
+            .saturating_mul(1 << failures.saturating_sub(1).min(10))
+            .min(Duration::from_secs(10));
+        tokio::select! {
+            biased;
+            () = self.shared.stopping.cancelled() => {}
+            () = tokio::time::sleep(pause.mul_f64(0.5 + 0.5 * fastrand::f64())) => {}
+        }
+    }
+}

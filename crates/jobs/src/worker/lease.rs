@@ -1,0 +1,63 @@
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use super::Shared;
+use crate::meters;
+
+/// Renews the leases of what runs here, three times per lease, until the very end: also while the worker is stopping,
+/// because its handlers are still at work then.
+pub(super) async fn run(shared: Arc<Shared>) {
+    let lease = shared.jobs.inner.config.lease;
+    let mut renewed = Instant::now();
+    let mut failing = false;
+    loop {
+        let pause = if failing { lease / 12 } else { lease / 3 };
+        tokio::time::sleep(pause.mul_f64(0.8 + 0.2 * fastrand::f64())).await;
+        let fences = shared.fences();
+        if fences.is_empty() {
+            renewed = Instant::now();
+            failing = false;
+            continue;
+        }
+        let asked = Instant::now();
+        let answer = tokio::time::timeout(lease / 3, shared.adapter().renew(&fences, lease)).await;
+        let error = match answer {
+            Ok(Ok(kept)) => {
+                renewed = asked;
+                failing = false;
+                let kept: HashSet<_> = kept.into_iter().collect();
+                let running = shared.running();
+                for fence in fences.iter().filter(|fence| !kept.contains(&fence.id)) {
+                    let Some(running) = running.get(&fence.id) else {
+                        continue;
+                    };
+                    if running.attempt == fence.attempt && !running.completed.load(Ordering::SeqCst) {
+                        running.cancelled.cancel();
+                        running.lost.cancel();
+                    }
+                }
+                continue;
+            }
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => format!("no answer within {:?}", lease / 3),
+        };
+        meters::store_error("renew");
+        let since = renewed.elapsed();
+        tracing::warn!(
+            module = shared.queue,
+            jobs = fences.len(),
+            error,
+            "leases can't be renewed"
+        );
+        failing = true;
+        if since >= lease.saturating_sub(Duration::from_millis(1)) {
+            // They may be running elsewhere by now. What a handler makes of that is its decision; its result is
+            // fenced in any case.
+            for running in shared.running().values() {
+                running.cancelled.cancel();
+            }
+        }
+    }
+}
