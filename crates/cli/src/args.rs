@@ -48,10 +48,14 @@ pub(crate) struct Plan {
 #[derive(Subcommand, Debug)]
 pub(crate) enum StorageCommand {
     /// Lists objects: size, time, key.
-    #[command(after_help = "Example: zhuji storage ls local:./uploads/asl\n         zhuji storage ls oss://aiclinical-prod/asl/pdfs/")]
+    #[command(
+        after_help = "Example: zhuji storage ls local:./uploads/asl\n         zhuji storage ls oss://aiclinical-prod/asl/pdfs/"
+    )]
     Ls(Ls),
     /// Copies objects from one place to another, with a progress bar.
-    #[command(after_help = "Example: zhuji storage cp local:./uploads/asl oss://aiclinical-prod/asl --recursive")]
+    #[command(
+        after_help = "Example: zhuji storage cp local:./uploads/asl oss://aiclinical-prod/asl --recursive"
+    )]
     Cp(Cp),
     /// Deletes objects.
     #[command(after_help = "Example: zhuji storage rm oss://aiclinical-prod/temp/ --recursive --dry-run")]

@@ -13,12 +13,18 @@ pub(crate) struct Failure {
 impl Failure {
     /// The work could not be done: 1.
     pub(crate) fn failed(text: impl Into<String>) -> Self {
-        Self { text: text.into(), code: 1 }
+        Self {
+            text: text.into(),
+            code: 1,
+        }
     }
 
     /// The command was called in a wrong way: 2, as for a wrong option.
     pub(crate) fn usage(text: impl Into<String>) -> Self {
-        Self { text: text.into(), code: 2 }
+        Self {
+            text: text.into(),
+            code: 2,
+        }
     }
 
     pub(crate) fn exit_code(&self) -> ExitCode {

@@ -36,7 +36,10 @@ impl FromStr for Location {
         if bucket.is_empty() {
             return Err(EXPECTED.to_owned());
         }
-        Ok(Self::Oss { bucket: bucket.to_owned(), key: key.to_owned() })
+        Ok(Self::Oss {
+            bucket: bucket.to_owned(),
+            key: key.to_owned(),
+        })
     }
 }
 
@@ -61,15 +64,22 @@ impl Location {
         let (pairs, key) = match self {
             Self::Local(path) => {
                 let (root, key) = split(path);
-                (vec![("STORAGE_TYPE", "local".to_owned()), ("STORAGE_LOCAL_DIR", root)], key)
+                (
+                    vec![("STORAGE_TYPE", "local".to_owned()), ("STORAGE_LOCAL_DIR", root)],
+                    key,
+                )
             }
-            Self::Oss { bucket, key } => {
-                (vec![("STORAGE_TYPE", "oss".to_owned()), ("OSS_BUCKET", bucket.clone())], key.clone())
-            }
+            Self::Oss { bucket, key } => (
+                vec![("STORAGE_TYPE", "oss".to_owned()), ("OSS_BUCKET", bucket.clone())],
+                key.clone(),
+            ),
         };
         let config: StorageConfig = zhuji_config::load(Sources::discover(pairs))
             .map_err(|report| Failure::usage(format!("{self} can't be opened\n{report}")))?;
-        Ok(Place { storage: StorageFactory::new().build(&config).await?, key })
+        Ok(Place {
+            storage: StorageFactory::new().build(&config).await?,
+            key,
+        })
     }
 }
 
@@ -83,7 +93,10 @@ fn split(path: &Path) -> (String, String) {
             None => return (path.display().to_string(), String::new()),
         }
     }
-    let key = path.strip_prefix(root).map(|key| key.display().to_string()).unwrap_or_default();
+    let key = path
+        .strip_prefix(root)
+        .map(|key| key.display().to_string())
+        .unwrap_or_default();
     (root.display().to_string(), key)
 }
 
@@ -94,7 +107,10 @@ mod tests {
     #[test]
     fn places_are_read_and_nonsense_is_refused() {
         assert_eq!("local:./up/a".parse(), Ok(Location::Local("./up/a".into())));
-        let oss = Location::Oss { bucket: "b".to_owned(), key: "asl/x.pdf".to_owned() };
+        let oss = Location::Oss {
+            bucket: "b".to_owned(),
+            key: "asl/x.pdf".to_owned(),
+        };
         assert_eq!("oss://b/asl/x.pdf".parse(), Ok(oss));
         for bad in ["", "local:", "oss://", "oss:///x", "s3://b/x", "/tmp/x"] {
             assert!(bad.parse::<Location>().is_err(), "{bad}");

@@ -30,7 +30,9 @@ fn run(args: Args) -> Result<ExitCode, Failure> {
             let runtime = tokio::runtime::Builder::new_multi_thread()
                 .enable_all()
                 .build()
-                .map_err(|error| Failure::failed(format!("the async runtime could not be started: {error}")))?;
+                .map_err(|error| {
+                    Failure::failed(format!("the async runtime could not be started: {error}"))
+                })?;
             runtime.block_on(async {
                 match command {
                     StorageCommand::Ls(ls) => storage::ls(&ls).await,

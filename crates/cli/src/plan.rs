@@ -32,18 +32,45 @@ pub(crate) fn run(args: &Plan) -> Result<ExitCode, Failure> {
         })
         .to_string());
     } else {
-        say(&format!("{}: a pool of {} for each instance", plan.verdict, plan.size));
-        say(&format!("  server            {:>5}  max_connections", input.max_connections));
+        say(&format!(
+            "{}: a pool of {} for each instance",
+            plan.verdict, plan.size
+        ));
+        say(&format!(
+            "  server            {:>5}  max_connections",
+            input.max_connections
+        ));
         let kept = input.superuser_reserved + input.vendor_reserved;
         say(&format!("  kept by it        {kept:>5}  superuser and vendor"));
-        say(&format!("  others            {:>5}  people, tools, migrations", input.other));
-        say(&format!("  budget            {:>5}  95 % of the rest, for the whole fleet", plan.budget));
+        say(&format!(
+            "  others            {:>5}  people, tools, migrations",
+            input.other
+        ));
+        say(&format!(
+            "  budget            {:>5}  95 % of the rest, for the whole fleet",
+            plan.budget
+        ));
         let (running, releasing) = (input.instances, input.instances + input.surge);
-        say(&format!("  instances         {running:>5}  {releasing} during a release"));
-        say(&format!("  pool of each      {:>5}  {} for requests, {} for jobs", plan.size, plan.web, plan.jobs));
-        say(&format!("  at the peak       {:>5}  all pools full during a release", plan.peak));
-        let fits = if plan.guide_fits { "fits" } else { "too many during a release" };
-        say(&format!("  rule of thumb     {:>5}  max / instances × 0.8: {fits}", plan.guide_size));
+        say(&format!(
+            "  instances         {running:>5}  {releasing} during a release"
+        ));
+        say(&format!(
+            "  pool of each      {:>5}  {} for requests, {} for jobs",
+            plan.size, plan.web, plan.jobs
+        ));
+        say(&format!(
+            "  at the peak       {:>5}  all pools full during a release",
+            plan.peak
+        ));
+        let fits = if plan.guide_fits {
+            "fits"
+        } else {
+            "too many during a release"
+        };
+        say(&format!(
+            "  rule of thumb     {:>5}  max / instances × 0.8: {fits}",
+            plan.guide_size
+        ));
         for advice in &plan.advice {
             say(&format!("- {advice}"));
         }

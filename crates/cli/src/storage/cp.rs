@@ -31,7 +31,11 @@ pub(crate) async fn cp(args: &Cp) -> Result<ExitCode, Failure> {
     }
     if args.dry_run {
         for entry in &entries {
-            say(&format!("would copy {} to {}", entry.key, target(&from, &to, entry, args.recursive)));
+            say(&format!(
+                "would copy {} to {}",
+                entry.key,
+                target(&from, &to, entry, args.recursive)
+            ));
         }
         return Ok(ExitCode::SUCCESS);
     }
@@ -57,7 +61,9 @@ pub(crate) async fn cp(args: &Cp) -> Result<ExitCode, Failure> {
     say(&format!("{} of {total} objects copied", total - failed));
     match failed {
         0 => Ok(ExitCode::SUCCESS),
-        failed => Err(Failure::failed(format!("{failed} objects could not be copied; run the command again"))),
+        failed => Err(Failure::failed(format!(
+            "{failed} objects could not be copied; run the command again"
+        ))),
     }
 }
 
@@ -65,7 +71,9 @@ pub(crate) async fn cp(args: &Cp) -> Result<ExitCode, Failure> {
 async fn copy(from: &Place, to: &Place, key: &str, target: &str, bar: &ProgressBar) -> Result<(), Failure> {
     let download = from.storage.download_stream(key, GetOptions::default()).await?;
     let mut options = PutOptions::new().content_type(&download.metadata.content_type);
-    options.content_disposition.clone_from(&download.metadata.content_disposition);
+    options
+        .content_disposition
+        .clone_from(&download.metadata.content_disposition);
     options.metadata.clone_from(&download.metadata.user);
     let bar = bar.clone();
     let stream = download.stream.inspect(move |piece| {
@@ -80,7 +88,11 @@ async fn copy(from: &Place, to: &Place, key: &str, target: &str, bar: &ProgressB
 /// Below a place, the part of the key behind it is kept; one object goes where it is told, or keeps its name in a folder.
 fn target(from: &Place, to: &Place, entry: &Entry, recursive: bool) -> String {
     let kept = if recursive {
-        entry.key.strip_prefix(from.key.as_str()).unwrap_or(&entry.key).trim_start_matches('/')
+        entry
+            .key
+            .strip_prefix(from.key.as_str())
+            .unwrap_or(&entry.key)
+            .trim_start_matches('/')
     } else if to.key.is_empty() || to.key.ends_with('/') {
         entry.key.rsplit('/').next().unwrap_or(&entry.key)
     } else {

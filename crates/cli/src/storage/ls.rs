@@ -27,7 +27,10 @@ pub(crate) async fn ls(args: &Ls) -> Result<ExitCode, Failure> {
         });
     }
     if !args.json {
-        say(&format!("{count} objects, {}", zhuji_config::ByteSize::new(bytes)));
+        say(&format!(
+            "{count} objects, {}",
+            zhuji_config::ByteSize::new(bytes)
+        ));
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -1,0 +1,55 @@
+//! `modules`: what is compiled in, and what would run.
+
+use std::process::ExitCode;
+
+use serde_json::json;
+
+use super::config::print;
+use crate::error::Error;
+use crate::module::{Manifest, Need};
+use crate::platform::{Platform, collect};
+
+pub(crate) fn modules(platform: &Platform, set: &[(String, String)], json: bool) -> Result<ExitCode, Error> {
+    let settings = collect(platform, set)?;
+    let runs = |name| {
+        settings
+            .modules
+            .iter()
+            .any(|module| module.manifest().name == name)
+    };
+    if json {
+        let rows: Vec<_> = platform
+            .manifests()
+            .map(|manifest| {
+                json!({
+                    "name": manifest.name,
+                    "runs": runs(manifest.name),
+                    "schema": manifest.needs_any(Need::Database).then_some(manifest.schema),
+                    "needs": needs(&manifest),
+                    "migrations": manifest.migrations.len(),
+                    "routes": format!("/api/v1/{}", manifest.name),
+                })
+            })
+            .collect();
+        return Ok(print(&json!(rows).to_string()));
+    }
+    let mut text = String::from("module            runs  routes                    needs\n");
+    for manifest in platform.manifests() {
+        let runs = if runs(manifest.name) { "yes" } else { "no" };
+        let routes = format!("/api/v1/{}", manifest.name);
+        text += &format!(
+            "{:<16}  {runs:<4}  {routes:<24}  {}\n",
+            manifest.name,
+            needs(&manifest).join(", ")
+        );
+    }
+    Ok(print(&text))
+}
+
+fn needs(manifest: &Manifest) -> Vec<String> {
+    manifest
+        .needs
+        .iter()
+        .map(|need| format!("{need:?}").to_lowercase())
+        .collect()
+}

@@ -1,0 +1,69 @@
+//! How the errors of the resources look to a client.
+
+use std::time::Duration;
+
+use super::Problem;
+
+const RETRY_AFTER: Duration = Duration::from_secs(2);
+
+impl From<zhuji_db_pool::Error> for Problem {
+    fn from(error: zhuji_db_pool::Error) -> Self {
+        let problem = if error.is_unavailable() {
+            Problem::unavailable(
+                "The database can't be reached at the moment. Please try again shortly.",
+                RETRY_AFTER,
+            )
+        } else {
+            Problem::internal()
+        };
+        problem.caused_by(&error)
+    }
+}
+
+impl From<zhuji_storage::Error> for Problem {
+    fn from(error: zhuji_storage::Error) -> Self {
+        use zhuji_storage::ErrorKind;
+        let problem = match error.kind() {
+            ErrorKind::NotFound => Problem::not_found("The file does not exist."),
+            ErrorKind::InvalidKey => Problem::bad_request("The file's name can't be used."),
+            ErrorKind::NoSpace => Problem::new(
+                http::StatusCode::INSUFFICIENT_STORAGE,
+                "The file storage is full. Nothing was stored; please tell the operator.",
+            ),
+            _ if error.is_retryable() => Problem::unavailable(
+                "The file storage can't be reached at the moment. Please try again shortly.",
+                RETRY_AFTER,
+            ),
+            _ => Problem::internal(),
+        };
+        problem.caused_by(&error)
+    }
+}
+
+impl From<zhuji_cache::Error> for Problem {
+    fn from(error: zhuji_cache::Error) -> Self {
+        let problem = if error.is_unavailable() {
+            Problem::unavailable(
+                "The cache can't be reached at the moment. Please try again shortly.",
+                RETRY_AFTER,
+            )
+        } else {
+            Problem::internal()
+        };
+        problem.caused_by(&error)
+    }
+}
+
+impl From<zhuji_jobs::Error> for Problem {
+    fn from(error: zhuji_jobs::Error) -> Self {
+        let problem = if error.is_retryable() {
+            Problem::unavailable(
+                "The job queue can't be reached at the moment. Please try again shortly.",
+                RETRY_AFTER,
+            )
+        } else {
+            Problem::internal()
+        };
+        problem.caused_by(&error)
+    }
+}

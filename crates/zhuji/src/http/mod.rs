@@ -1,0 +1,9 @@
+//! What a handler answers with, and how it takes files in.
+
+mod failure;
+mod file_part;
+mod problem;
+
+pub use file_part::{FilePart, FileStream};
+pub(crate) use problem::ErrorChain;
+pub use problem::{HttpResult, Problem};

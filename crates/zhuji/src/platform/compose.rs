@@ -1,0 +1,346 @@
+//! From settings to running modules, and back down again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use zhuji_cache::{Cache, CacheFactory};
+use zhuji_db_pool::{DbPool, MonitorGuard};
+use zhuji_health::{Check, HealthMonitor, Observation};
+use zhuji_jobs::{JobSet, Jobs, JobsFactory, WorkerHandle, WorkerSettings};
+use zhuji_logging::LogHandle;
+use zhuji_storage::{Storage, StorageFactory};
+
+use super::{Configured, Running, Settings};
+use crate::context::Resources;
+use crate::error::{Error, ErrorKind};
+use crate::isolated::Isolated;
+use crate::module::{Manifest, Need};
+use crate::server::{admin, tag_module, uploads};
+use crate::settings::Role;
+
+/// How long the start waits for the first health results before it calls itself ready all the same.
+const FIRST_ROUND: Duration = Duration::from_secs(2);
+/// Pause between two tries to reach a dependency during the start.
+const START_RETRY: Duration = Duration::from_millis(500);
+
+/// The handles that all modules share, not yet scoped to one.
+pub(crate) struct Shared {
+    pub(crate) db: Option<DbPool>,
+    pub(crate) storage: Option<Storage>,
+    pub(crate) cache: Option<Cache>,
+    pub(crate) jobs: Option<Jobs>,
+}
+
+/// A composed service: its handles and its modules.
+pub(crate) struct Composition {
+    shared: Shared,
+    modules: Vec<Box<dyn Running>>,
+    workers: Vec<WorkerHandle>,
+    monitor: Option<MonitorGuard>,
+    shutdown: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl Shared {
+    /// Connects what the chosen modules need, waiting for a dependency that is still starting.
+    pub(crate) async fn connect(settings: &Settings, port: u16) -> Result<Self, Error> {
+        let needs = |need| {
+            settings
+                .modules
+                .iter()
+                .any(|module| module.manifest().needs_any(need))
+        };
+        let db = if settings.needs_database() {
+            Some(connect_database(settings).await?)
+        } else {
+            None
+        };
+        let storage = match needs(Need::Storage) {
+            false => None,
+            true => Some(
+                StorageFactory::new()
+                    .build(&settings.storage_with_url(port))
+                    .await
+                    .map_err(|error| {
+                        Error::new(ErrorKind::Dependency, "the storage can't be used").because(error)
+                    })?,
+            ),
+        };
+        let cache = match needs(Need::Cache) {
+            false => None,
+            true => Some(
+                CacheFactory::new()
+                    .build(&settings.cache)
+                    .await
+                    .map_err(|error| {
+                        Error::new(ErrorKind::Dependency, "the cache can't be used").because(error)
+                    })?,
+            ),
+        };
+        let jobs = match needs(Need::Jobs) {
+            false => None,
+            true => Some(
+                JobsFactory::new()
+                    .build(&settings.jobs, db.clone())
+                    .await
+                    .map_err(|error| {
+                        Error::new(ErrorKind::Dependency, "the job queue can't be used").because(error)
+                    })?,
+            ),
+        };
+        Ok(Self {
+            db,
+            storage,
+            cache,
+            jobs,
+        })
+    }
+
+    /// The checks of all resources.
+    pub(crate) fn health_checks(&self) -> Vec<Arc<dyn Check>> {
+        let db = self.db.as_ref().map(DbPool::health_check);
+        let storage = self.storage.as_ref().map(Storage::health_check);
+        let cache = self.cache.as_ref().map(Cache::health_check);
+        let jobs = self.jobs.as_ref().map(Jobs::health_check);
+        [db, storage, cache, jobs].into_iter().flatten().collect()
+    }
+
+    /// What one module gets of it.
+    fn scoped(&self, manifest: &Manifest, settings: &Settings, common: &Common) -> Resources {
+        let wants = |need| manifest.needs_any(need);
+        Resources {
+            db: self
+                .db
+                .as_ref()
+                .filter(|_| wants(Need::Database))
+                .map(|db| db.scoped(manifest.schema)),
+            storage: self
+                .storage
+                .as_ref()
+                .filter(|_| wants(Need::Storage))
+                .map(|storage| storage.scoped(manifest.name)),
+            cache: self
+                .cache
+                .as_ref()
+                .filter(|_| wants(Need::Cache))
+                .map(|cache| cache.scoped(manifest.name)),
+            jobs: self
+                .jobs
+                .as_ref()
+                .filter(|_| wants(Need::Jobs))
+                .map(|jobs| jobs.scoped(manifest.name)),
+            isolated: Isolated::new(manifest.name, common.children.clone()),
+            llm: settings.llm.clone(),
+            shutdown: common.shutdown.clone(),
+            tasks: common.tasks.clone(),
+        }
+    }
+}
+
+struct Common {
+    children: Arc<Semaphore>,
+    shutdown: CancellationToken,
+    tasks: TaskTracker,
+}
+
+async fn connect_database(settings: &Settings) -> Result<DbPool, Error> {
+    let deadline = Instant::now() + settings.service.startup_timeout;
+    loop {
+        let error = match DbPool::connect(&settings.db).await {
+            Ok(pool) => return Ok(pool),
+            Err(error) => error,
+        };
+        if !error.is_unavailable() || Instant::now() + START_RETRY > deadline {
+            return Err(Error::new(ErrorKind::Dependency, "the database can't be used")
+                .because(error)
+                .try_this("check DATABASE_URL, the server's allow-list and that it is running"));
+        }
+        tracing::warn!(%error, "the database is not there yet; trying again");
+        tokio::time::sleep(START_RETRY).await;
+    }
+}
+
+/// Applies the migrations of all chosen modules, in manifest order.
+pub(crate) async fn migrate(
+    shared: &Shared,
+    modules: &[Box<dyn Configured>],
+) -> Result<Vec<(String, usize)>, Error> {
+    let mut applied = Vec::new();
+    let Some(db) = &shared.db else { return Ok(applied) };
+    for manifest in modules.iter().map(|module| module.manifest()) {
+        if !manifest.needs_any(Need::Database) {
+            continue;
+        }
+        let done = db
+            .migrate(manifest.schema, manifest.migrations)
+            .await
+            .map_err(|error| {
+                Error::new(
+                    ErrorKind::Module,
+                    format!("the migrations of module {} failed", manifest.name),
+                )
+                .because(error)
+            })?;
+        applied.push((manifest.name.to_owned(), done.applied.len()));
+    }
+    Ok(applied)
+}
+
+impl Composition {
+    /// Connects, migrates and starts every chosen module.
+    pub(crate) async fn new(settings: &mut Settings, port: u16) -> Result<Self, Error> {
+        let shared = Shared::connect(settings, port).await?;
+        migrate(&shared, &settings.modules).await?;
+        let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
+        let common = Common {
+            children: Arc::new(Semaphore::new(cores * 2)),
+            shutdown: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+        };
+        let mut modules = Vec::new();
+        for module in std::mem::take(&mut settings.modules) {
+            let manifest = module.manifest();
+            let resources = shared.scoped(&manifest, settings, &common);
+            let running = module.start(resources).await.map_err(|error| {
+                Error::new(
+                    ErrorKind::Module,
+                    format!("module {} could not be started", manifest.name),
+                )
+                .because(error)
+            })?;
+            tracing::debug!(module = manifest.name, "module started");
+            modules.push(running);
+        }
+        let monitor = shared.db.as_ref().map(DbPool::spawn_monitor);
+        Ok(Self {
+            shared,
+            modules,
+            workers: Vec::new(),
+            monitor,
+            shutdown: common.shutdown,
+            tasks: common.tasks,
+        })
+    }
+
+    pub(crate) fn names(&self) -> Vec<&'static str> {
+        self.modules.iter().map(|module| module.name()).collect()
+    }
+
+    /// Starts the background checks of all resources and modules.
+    pub(crate) async fn start_health(&self, version: &'static str) -> HealthMonitor {
+        let mut health = HealthMonitor::builder().version(version).observe(observe);
+        for check in self.shared.health_checks() {
+            health = health.check(check);
+        }
+        for module in &self.modules {
+            for check in module.checks() {
+                // Never critical: one module must not take the others out of rotation.
+                health = health.check_as(format!("{}.{}", module.name(), check.name()), false, check);
+            }
+        }
+        let health = health.start();
+        health.wait_first_round(FIRST_ROUND).await;
+        health
+    }
+
+    /// All routes of the service.
+    pub(crate) fn router(&self, pages: Router, settings: &Settings, log: LogHandle) -> Router {
+        let mut router = Router::new();
+        if settings.service.role != Role::Worker {
+            router = router.merge(tag_module(pages, "pages"));
+            for module in &self.modules {
+                let routes = tag_module(module.routes(), module.name());
+                router = router.nest(&format!("/api/v1/{}", module.name()), routes);
+            }
+            if let Some(storage) = &self.shared.storage {
+                router = router.merge(tag_module(uploads(storage), "storage"));
+            }
+        }
+        let admin = admin(settings.service.admin_token.clone(), log);
+        router
+            .merge(tag_module(admin, "admin"))
+            .layer(DefaultBodyLimit::max(
+                usize::try_from(settings.http.max_body.bytes()).unwrap_or(usize::MAX),
+            ))
+    }
+
+    /// Starts the job workers, unless this process only answers requests.
+    pub(crate) fn start_workers(&mut self, role: Role) {
+        let Some(jobs) = self.shared.jobs.as_ref().filter(|_| role != Role::Web) else {
+            return;
+        };
+        for module in &self.modules {
+            let set = module.jobs(JobSet::new());
+            if set.is_empty() {
+                continue;
+            }
+            let worker = jobs.scoped(module.name()).worker(set, WorkerSettings::default());
+            self.workers.push(worker.start());
+        }
+    }
+
+    /// Lets running jobs finish until `deadline` and hands the others back; says whether none was cut off.
+    pub(crate) async fn stop_workers(&mut self, deadline: Instant) -> bool {
+        let stops = self.workers.drain(..).map(|worker| worker.stop(left(deadline)));
+        let mut clean = true;
+        for report in futures_util::future::join_all(stops).await {
+            tracing::info!(
+                finished = report.finished,
+                handed_back = report.handed_back,
+                "job worker stopped"
+            );
+            clean &= report.abandoned == 0;
+        }
+        clean
+    }
+
+    /// Stops the modules, the last started first.
+    pub(crate) async fn stop_modules(&mut self, deadline: Instant) {
+        self.shutdown.cancel();
+        self.tasks.close();
+        while let Some(module) = self.modules.pop() {
+            let name = module.name();
+            if tokio::time::timeout_at(deadline, module.stop(deadline.into_std()))
+                .await
+                .is_err()
+            {
+                tracing::warn!(module = name, "the module did not stop in time");
+            }
+        }
+        if tokio::time::timeout_at(deadline, self.tasks.wait())
+            .await
+            .is_err()
+        {
+            tracing::warn!(tasks = self.tasks.len(), "background tasks did not stop in time");
+        }
+    }
+
+    /// Closes the pools; says whether nothing was left in use.
+    pub(crate) async fn close(&mut self, deadline: Instant) -> bool {
+        drop(self.monitor.take());
+        let Some(db) = &self.shared.db else { return true };
+        let report = db.drain(left(deadline)).await;
+        if !report.leftovers.is_empty() {
+            tracing::warn!(leftovers = ?report.leftovers, "database connections were still in use");
+        }
+        report.leftovers.is_empty()
+    }
+}
+
+fn left(deadline: Instant) -> Duration {
+    deadline.saturating_duration_since(Instant::now())
+}
+
+/// Health results as metrics.
+fn observe(observation: &Observation<'_>) {
+    let name = observation.name.to_owned();
+    metrics::gauge!("zhuji_health_status", "check" => name.clone()).set(observation.status.as_gauge());
+    metrics::histogram!("zhuji_health_check_seconds", "check" => name)
+        .record(observation.latency.as_secs_f64());
+}

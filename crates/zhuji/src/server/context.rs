@@ -1,0 +1,32 @@
+//! What the platform knows of the request that is being answered.
+
+use zhuji_logging::TraceContext;
+
+tokio::task_local! {
+    static CURRENT: RequestContext;
+}
+
+/// The request that the current task answers.
+#[derive(Debug, Clone)]
+pub struct RequestContext {
+    /// The id in `x-request-id`, from the client if it sent a well-formed one.
+    pub request_id: String,
+    /// The trace, continued from `traceparent` or begun here.
+    pub trace: TraceContext,
+}
+
+impl RequestContext {
+    /// Runs `work` as part of this request.
+    pub(crate) async fn scope<F: Future>(self, work: F) -> F::Output {
+        CURRENT.scope(self, work).await
+    }
+}
+
+/// The request being answered, if the calling task answers one. A task spawned from a handler does not.
+pub fn current_request() -> Option<RequestContext> {
+    CURRENT.try_with(Clone::clone).ok()
+}
+
+pub(crate) fn current_request_id() -> Option<String> {
+    CURRENT.try_with(|context| context.request_id.clone()).ok()
+}

@@ -1,0 +1,127 @@
+//! The platform's own settings.
+
+use std::time::Duration;
+
+use zhuji_config::{ByteSize, Config, ConfigEnum, Secret, Url};
+
+/// What kind of environment this is. Stricter checks and safer defaults in `production`.
+#[derive(ConfigEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AppEnv {
+    /// A developer's machine.
+    Development,
+    /// Real users and real data.
+    Production,
+    /// An automated test.
+    Test,
+}
+
+/// Where the service runs. Changes defaults and the checks at the start, nothing else.
+#[derive(ConfigEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeploymentMode {
+    /// One machine, no cloud.
+    Standalone,
+    /// A site's own servers, with no way out.
+    Private,
+    /// Database on site, shared files in the cloud.
+    Hybrid,
+    /// Everything managed by the cloud.
+    Cloud,
+}
+
+/// Which part of the work this process does.
+#[derive(ConfigEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Requests and jobs.
+    All,
+    /// Requests only.
+    Web,
+    /// Jobs only; the probes and metrics still answer.
+    Worker,
+}
+
+/// The service itself.
+#[derive(Config, Clone, Debug)]
+#[config(title = "Service")]
+pub struct ServiceConfig {
+    /// What kind of environment this is: `development`, `production` or `test`.
+    #[config(env = "APP_ENV", alias = "NODE_ENV", default = "development")]
+    pub env: AppEnv,
+    /// Where the service runs: `standalone`, `private`, `hybrid` or `cloud`. Required in production.
+    #[config(env = "DEPLOYMENT_MODE")]
+    pub mode: Option<DeploymentMode>,
+    /// The product modules to run, separated by commas. Empty: all that are compiled in.
+    #[config(env = "MODULES")]
+    pub modules: Vec<String>,
+    /// Which part of the work this process does: `all`, `web` or `worker`.
+    #[config(env = "ROLE", default = "all")]
+    pub role: Role,
+    /// The address to listen on.
+    #[config(env = "HOST", default = "127.0.0.1")]
+    pub host: String,
+    /// The port to listen on; 0 takes a free one.
+    #[config(env = "PORT", default = "3001")]
+    pub port: u16,
+    /// The address that users reach the service under. Default: `http://localhost:$PORT`.
+    #[config(env = "BASE_URL")]
+    pub base_url: Option<Url>,
+    /// Bearer token for health details and the log level. Without it those endpoints are off.
+    #[config(env = "ADMIN_TOKEN")]
+    pub admin_token: Option<Secret>,
+    /// How long to keep accepting after SIGTERM, so that the load balancer notices.
+    #[config(env = "DRAIN_DELAY", default = "0s")]
+    pub drain_delay: Duration,
+    /// The whole time a shutdown may take.
+    #[config(env = "SHUTDOWN_TIMEOUT", default = "25s")]
+    pub shutdown_timeout: Duration,
+    /// How long the start may wait for a dependency that is not up yet.
+    #[config(env = "STARTUP_TIMEOUT", default = "30s")]
+    pub startup_timeout: Duration,
+}
+
+impl ServiceConfig {
+    /// The mode in force.
+    pub fn mode(&self) -> DeploymentMode {
+        self.mode.unwrap_or(DeploymentMode::Standalone)
+    }
+
+    /// Whether this is production.
+    pub fn is_production(&self) -> bool {
+        self.env == AppEnv::Production
+    }
+}
+
+/// Limits of the HTTP server.
+#[derive(Config, Clone, Debug)]
+#[config(title = "HTTP server", prefixes("HTTP_"), impl_default)]
+pub struct HttpConfig {
+    /// How long a client may take to send a request's headers.
+    #[config(env = "HTTP_HEADER_TIMEOUT", default = "10s")]
+    pub header_timeout: Duration,
+    /// How long a request's body may bring nothing.
+    #[config(env = "HTTP_BODY_IDLE_TIMEOUT", default = "30s")]
+    pub body_idle_timeout: Duration,
+    /// How long a client may take nothing of an answer.
+    #[config(env = "HTTP_STALL_TIMEOUT", default = "60s")]
+    pub stall_timeout: Duration,
+    /// Connections open at once; more wait to be accepted.
+    #[config(env = "HTTP_MAX_CONNECTIONS", default = "4096")]
+    pub max_connections: u32,
+    /// The largest body of a request that is read into memory. Streamed files have limits of their own.
+    #[config(env = "HTTP_MAX_BODY", default = "2MiB")]
+    pub max_body: ByteSize,
+}
+
+/// The language model that modules may call.
+#[derive(Config, Clone, Debug)]
+#[config(title = "Language model", prefixes("LLM_"))]
+pub struct LlmConfig {
+    /// The API key.
+    #[config(env = "LLM_API_KEY")]
+    pub api_key: Option<Secret>,
+    /// An OpenAI-compatible endpoint.
+    #[config(env = "LLM_BASE_URL", default = "https://api.deepseek.com")]
+    pub base_url: Url,
+}
+
+/// For a module without settings.
+pub type NoConfig = ();
