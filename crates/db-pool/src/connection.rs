@@ -86,6 +86,13 @@ impl DbConnection {
         Ok(())
     }
 
+    /// Asks the server for an answer.
+    pub(crate) async fn ping(&self) -> Result<()> {
+        let lane = self.lane();
+        lane.guarded("check the connection", lane.client.batch_execute("SELECT 1"))
+            .await
+    }
+
     /// Runs a statement and collects its rows.
     ///
     /// # Errors

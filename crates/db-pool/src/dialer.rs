@@ -95,6 +95,12 @@ impl Dialer {
         self.spares().push(conn);
     }
 
+    /// Closes the spare connections, at the end of the pool.
+    pub(crate) fn drop_spares(&self) {
+        let spares = std::mem::take(&mut *self.spares());
+        drop(spares);
+    }
+
     /// Closes connections that nobody came for.
     pub(crate) fn sweep(&self) {
         let kept = |conn: &mut Conn| conn.is_usable() && conn.returned.elapsed() < SPARE_KEPT;
@@ -145,14 +151,15 @@ impl Dialer {
         }
     }
 
+    /// What to tell a caller whose time is up: the reason of the last refusal, if the server refuses.
     fn late(&self) -> Error {
-        Error::timeout(
-            "get a connection",
-            &self.subject,
-            Phase::Dialling,
-            "no connection could be opened in time",
-        )
-        .after(self.breaker.cause())
+        match self.breaker.cause() {
+            Some(cause) => cause.doing("get a connection").at(Phase::Dialling),
+            None => {
+                let reason = "no connection could be opened in time";
+                Error::timeout("get a connection", &self.subject, Phase::Dialling, reason)
+            }
+        }
     }
 
     fn closed(&self) -> Error {
@@ -165,10 +172,7 @@ impl Dialer {
     }
 
     /// Opens one connection within the dial timeout. Notifications go to `notifications`, if given.
-    pub(crate) async fn dial(
-        &self,
-        notifications: Option<mpsc::UnboundedSender<Notification>>,
-    ) -> Result<Conn> {
+    pub(crate) async fn dial(&self, notifications: Option<mpsc::Sender<Notification>>) -> Result<Conn> {
         let started = Instant::now();
         let result = match tokio::time::timeout(self.timeout, self.attempts(notifications)).await {
             Ok(result) => result,
@@ -184,7 +188,7 @@ impl Dialer {
         result
     }
 
-    async fn attempts(&self, notifications: Option<mpsc::UnboundedSender<Notification>>) -> Result<Conn> {
+    async fn attempts(&self, notifications: Option<mpsc::Sender<Notification>>) -> Result<Conn> {
         use DriverSslMode::{Disable, Prefer, Require};
         let over_tcp = self.target.hosts.iter().any(|host| matches!(host, Host::Tcp(_)));
         let (first, second) = match self.target.ssl.mode {
@@ -207,7 +211,7 @@ impl Dialer {
     async fn attempt(
         &self,
         ssl_mode: DriverSslMode,
-        notifications: Option<mpsc::UnboundedSender<Notification>>,
+        notifications: Option<mpsc::Sender<Notification>>,
     ) -> Result<Conn> {
         let target = &self.target;
         let mut config = tokio_postgres::Config::new();
@@ -294,7 +298,7 @@ impl Dialer {
 /// Moves a connection's bytes until it ends.
 async fn drive<S, T>(
     mut connection: tokio_postgres::Connection<S, T>,
-    notifications: Option<mpsc::UnboundedSender<Notification>>,
+    notifications: Option<mpsc::Sender<Notification>>,
 ) where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
     T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
@@ -303,8 +307,8 @@ async fn drive<S, T>(
         match futures_util::future::poll_fn(|cx| connection.poll_message(cx)).await {
             Some(Ok(AsyncMessage::Notification(notification))) => {
                 if let Some(listener) = &notifications {
-                    // A listener that has gone ends this task with its client.
-                    let _ = listener.send(notification);
+                    // Full or gone: a notification is a hint, and must not hold up the connection.
+                    let _ = listener.try_send(notification);
                 }
             }
             Some(Ok(AsyncMessage::Notice(notice))) => {

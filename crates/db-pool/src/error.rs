@@ -353,6 +353,8 @@ fn kind_of(code: &SqlState) -> ErrorKind {
         "57014" => ErrorKind::Timeout,
         "57P01" | "57P02" | "57P03" => ErrorKind::Unreachable,
         "25P03" | "57P05" => ErrorKind::Disconnected,
+        // The statement and its parameters do not fit together; the connection is well.
+        "08P01" => ErrorKind::Query,
         "3D000" => ErrorKind::Auth,
         other => match &other[..2] {
             "08" => ErrorKind::Disconnected,

@@ -208,9 +208,8 @@ fn narrow(number: u64) -> u32 {
 impl Plan {
     fn ways_out(&self, reserved: u32, fleet: u32) -> Vec<String> {
         let each = self.want.unwrap_or(2).max(2).saturating_add(self.input.listeners);
-        let needed =
-            u64::from(each) * u64::from(fleet) * 1000 / u64::from(self.input.given_out.clamp(1, 1000));
-        let needed = needed + u64::from(reserved) + 1;
+        let given_out = u128::from(self.input.given_out.clamp(1, 1000));
+        let needed = u128::from(each) * u128::from(fleet) * 1000 / given_out + u128::from(reserved) + 1;
         let instances = self.budget / each;
         vec![
             format!("a server with max_connections of at least {needed}"),
@@ -281,7 +280,7 @@ mod tests {
     #[test]
     fn the_fleet_never_exceeds_the_server() {
         for max in [20, 60, 100, 400, 1600, 5000] {
-            for instances in 1..=100 {
+            for instances in 1..=100_u32 {
                 for surge in [0, instances.div_ceil(4), instances] {
                     let plan = fleet(max, instances, surge);
                     if plan.verdict != Verdict::Impossible {

@@ -75,13 +75,18 @@ pub(crate) fn write_secret(path: &Path, text: &str) -> Result<(), ServerError> {
 }
 
 /// Runs one statement in single-user mode, which needs no running server and no password.
-pub(crate) fn single_user(binaries: &Binaries, data: &Path, sql: &str) -> Result<(), ServerError> {
+pub(crate) fn single_user(
+    binaries: &Binaries,
+    data: &Path,
+    database: &str,
+    sql: &str,
+) -> Result<(), ServerError> {
     let mut command = unprivileged(&binaries.program("postgres"), Some("QUIT"), data)?;
     command
         .current_dir("/")
         .args(["--single", "-j", "-D"])
         .arg(data)
-        .arg("template1");
+        .arg(database);
     command
         .stdin(Stdio::piped())
         .stdout(Stdio::null())

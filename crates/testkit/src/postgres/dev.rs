@@ -53,7 +53,12 @@ impl DevCluster {
         } else {
             let binaries = Binaries::find(None)?;
             initialize(&binaries, &data, &password, "scram-sha-256", durable)?;
-            if let Err(error) = single_user(&binaries, &data, &format!("CREATE DATABASE {DATABASE}")) {
+            if let Err(error) = single_user(
+                &binaries,
+                &data,
+                "template1",
+                &format!("CREATE DATABASE {DATABASE}"),
+            ) {
                 // Half made: the next start begins again.
                 let _ = fs::remove_dir_all(&data);
                 return Err(error);

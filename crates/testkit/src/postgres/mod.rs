@@ -18,7 +18,7 @@ pub use self::binaries::POSTGRES_INSTALL_HINT;
 pub use self::dev::DevCluster;
 
 use self::binaries::Binaries;
-use self::cluster::{Launch, USER};
+use self::cluster::{Launch, USER, single_user};
 use self::tls::Certificates;
 use crate::process::{Scratch, Server, ServerError, is_root, workspace};
 
@@ -333,7 +333,7 @@ impl TestPostgres {
     /// When the server does not answer or refuses.
     pub async fn database(&self) -> TestDatabase {
         let name = format!("test_{}_{:012x}", std::process::id(), fastrand::u64(..) >> 16);
-        let sql = format!("CREATE DATABASE {name}");
+        let sql = format!("CREATE DATABASE {name} TEMPLATE template0");
         run(&self.inner.base, &sql)
             .await
             .unwrap_or_else(|error| panic!("{sql}: {error}"));
@@ -444,14 +444,35 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, ServerErro
 /// An initialized data directory of this PostgreSQL version, made once per machine and then copied: a third of the
 /// time of `initdb`.
 fn template(binaries: &Binaries) -> Result<PathBuf, ServerError> {
-    let path = workspace()?.join(format!("template{}v1", binaries.major));
+    let path = workspace()?.join(format!("template{}v2", binaries.major));
     if path.join("PG_VERSION").exists() {
         return Ok(path);
     }
-    match cluster::initialize(binaries, &path, PASSWORD, "trust", false) {
-        // Another process was faster: its template is as good.
-        Err(_) if path.join("PG_VERSION").exists() => Ok(path),
-        result => result.map(|()| path),
+    let fresh = workspace()?.join(format!(
+        "template-{}-{:08x}",
+        std::process::id(),
+        fastrand::u32(..)
+    ));
+    let made = (|| {
+        cluster::initialize(binaries, &fresh, PASSWORD, "trust", false)?;
+        // A third of the files to copy; new databases are made from template0.
+        single_user(
+            binaries,
+            &fresh,
+            "postgres",
+            "ALTER DATABASE template1 IS_TEMPLATE false",
+        )?;
+        single_user(binaries, &fresh, "postgres", "DROP DATABASE template1")?;
+        fs::rename(&fresh, &path).map_err(|error| ServerError::io(path.display(), &error))
+    })();
+    if made.is_err() {
+        let _ = fs::remove_dir_all(&fresh);
+    }
+    // Another process may have been faster: its template is as good.
+    if path.join("PG_VERSION").exists() {
+        Ok(path)
+    } else {
+        made.map(|()| path)
     }
 }
 

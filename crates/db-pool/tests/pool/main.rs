@@ -1,0 +1,40 @@
+//! The pool against a real PostgreSQL.
+
+mod acquire;
+mod health;
+mod monitor;
+mod outage;
+mod pooled;
+mod scope;
+mod secrets;
+mod transactions;
+
+use std::time::Duration;
+
+use zhuji_db_pool::{DbConfig, DbPool};
+use zhuji_testkit::TestDatabase;
+
+/// A pool of this size on the database.
+async fn pool(database: &TestDatabase, size: u32) -> DbPool {
+    DbPool::connect(&config(database, size))
+        .await
+        .expect("the test server answers")
+}
+
+fn config(database: &TestDatabase, size: u32) -> DbConfig {
+    DbConfig {
+        pool_size: Some(size),
+        ..DbConfig::new(database.url())
+    }
+}
+
+/// Waits until `condition` holds, at most five seconds.
+async fn eventually(what: &str, mut condition: impl AsyncFnMut() -> bool) {
+    for _ in 0..250 {
+        if condition().await {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("did not happen within five seconds: {what}");
+}

@@ -1,0 +1,103 @@
+//! A pooled connection string, here without a pooler: what counts is that no session state is relied upon.
+
+use zhuji_config::Secret;
+use zhuji_db_pool::{DbConfig, DbPool, ErrorKind, Migration};
+use zhuji_testkit::TestDatabase;
+
+async fn pooled(database: &TestDatabase) -> DbPool {
+    // Another text, so that it is another address.
+    let pooled_url = Some(Secret::new(format!("{}?application_name=pooled", database.url())));
+    let config = DbConfig {
+        pooled_url,
+        pool_size: Some(2),
+        ..DbConfig::new(database.url())
+    };
+    let pool = DbPool::connect(&config).await.unwrap();
+    assert!(pool.is_pooled());
+    pool
+}
+
+#[tokio::test]
+async fn statements_leave_nothing_behind_in_the_session() {
+    let database = TestDatabase::new().await;
+    let pool = pooled(&database).await;
+    let create = Migration {
+        version: 1,
+        name: "t",
+        sql: "CREATE TABLE t (a int4, b text)",
+    };
+    pool.migrate("asl", &[create]).await.unwrap();
+    let asl = pool.scoped("asl");
+    for number in 0..3_i32 {
+        asl.execute("INSERT INTO t VALUES ($1, $2)", &[&number, &"x"])
+            .await
+            .unwrap();
+        let rows = asl
+            .query("SELECT a FROM t WHERE a = $1 AND b = $2", &[&number, &"x"])
+            .await
+            .unwrap();
+        assert_eq!(rows.len(), 1);
+    }
+    asl.batch_execute("UPDATE t SET b = 'y'; DELETE FROM t WHERE a = 0")
+        .await
+        .unwrap();
+    let sum: i64 = asl
+        .transaction(async |tx| {
+            tx.execute("INSERT INTO t VALUES ($1, 'z')", &[&10_i32]).await?;
+            tx.query_one("SELECT sum(a) FROM t WHERE a > $1", &[&0_i32]).await
+        })
+        .await
+        .unwrap()
+        .get(0);
+    assert_eq!(sum, 13);
+
+    let row = pool
+        .query_one(
+            "SELECT current_setting('search_path'), (SELECT count(*) FROM pg_prepared_statements), \
+             current_setting('statement_timeout')",
+            &[],
+        )
+        .await
+        .unwrap();
+    assert_eq!(row.get::<_, &str>(0), "\"$user\", public");
+    assert_eq!(row.get::<_, i64>(1), 0);
+    assert_eq!(row.get::<_, &str>(2), "0", "no startup options");
+}
+
+#[tokio::test]
+async fn a_failed_statement_does_not_leave_a_transaction_open() {
+    let database = TestDatabase::new().await;
+    let pool = pooled(&database).await;
+    let asl = pool.scoped("public");
+    let error = asl.query("SELECT 1 / $1::int4", &[&0_i32]).await.unwrap_err();
+    assert_eq!(error.sql_state().map(|code| code.code()), Some("22012"));
+    let sql = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() \
+               AND state LIKE 'idle in transaction%'";
+    assert_eq!(pool.query_one(sql, &[]).await.unwrap().get::<_, i64>(0), 0);
+    let error = asl.query("SELECT $1::int4", &[]).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Query, "{error}");
+    let error = asl.query("SELECT $1::int4", &[&1_i32, &2_i32]).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Conversion, "{error}");
+}
+
+#[tokio::test]
+async fn what_needs_a_session_is_refused() {
+    let database = TestDatabase::new().await;
+    let pool = pooled(&database).await;
+    for sql in [
+        "SET work_mem = '1MB'",
+        "LISTEN x",
+        "begin",
+        "SELECT pg_advisory_lock(1)",
+    ] {
+        assert_eq!(
+            pool.execute(sql, &[]).await.unwrap_err().kind(),
+            ErrorKind::Unsupported,
+            "{sql}"
+        );
+    }
+    // Listening goes over the direct address.
+    let mut listener = pool.listen(&["x"]).await.unwrap();
+    pool.execute("SELECT pg_notify('x', '')", &[]).await.unwrap();
+    assert_eq!(listener.recv().await.unwrap().channel, "x");
+}
