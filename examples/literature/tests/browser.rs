@@ -85,7 +85,9 @@ impl Browser {
                 .expect("an option");
         }
         let logging = serde_json::json!({"browser": "ALL"});
-        capabilities.set("goog:loggingPrefs", logging).expect("a capability");
+        capabilities
+            .set("goog:loggingPrefs", logging)
+            .expect("a capability");
         let shots = Path::new(env!("CARGO_TARGET_TMPDIR")).join("../screenshots");
         std::fs::create_dir_all(&shots).expect("target can be written to");
         let start = Instant::now();

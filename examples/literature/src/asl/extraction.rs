@@ -23,11 +23,9 @@ impl Job for ExtractPdf {
 
     fn policy() -> Policy {
         // The task has its own, shorter limit; this one is for everything around it.
-        Policy {
-            max_attempts: 5,
-            timeout: Duration::from_secs(15 * 60),
-            ..Policy::default()
-        }
+        Policy::default()
+            .max_attempts(5)
+            .timeout(Duration::from_secs(15 * 60))
     }
 }
 
@@ -45,16 +43,14 @@ pub(crate) async fn run(
     attempt: &JobContext,
     job: &ExtractPdf,
 ) -> Result<(), JobError> {
-    let start = "update literatures set extraction_state = 'running', updated_at = now()
-                 where id = $1 and pdf_oss_key = $2 and extraction_state in ('pending', 'running')";
-    if cx.db().execute(start, &[&job.record, &job.key]).await? == 0 {
+    if !begin(cx, job).await? {
         // Deleted, replaced by another PDF with a job of its own, or done by an earlier attempt.
         tracing::debug!(record = %job.record, "nothing to extract any more");
         return Ok(());
     }
     let outcome = match extract(cx, job).await {
         Ok(outcome) => outcome,
-        Err(error) if attempt.attempt() >= attempt.max_attempts() => {
+        Err(error) if attempt.is_last_attempt() => {
             tracing::error!(record = %job.record, error = %error, "extraction given up");
             let message = "the stored file could not be fetched, several times over; upload the PDF again";
             Outcome::Unreadable(message.into())
@@ -75,6 +71,22 @@ pub(crate) async fn run(
         }
     }
     Ok(())
+}
+
+/// Marks the record as being read; no if there is nothing to read for this job.
+///
+/// The row is locked first: on a queue outside the database the job can be here before the upload's transaction is
+/// committed, and must wait for it.
+async fn begin(cx: &Context<AslConfig>, job: &ExtractPdf) -> Result<bool, JobError> {
+    let lock = "select pdf_oss_key from literatures where id = $1 for update";
+    let start = "update literatures set extraction_state = 'running', updated_at = now()
+                 where id = $1 and pdf_oss_key = $2 and extraction_state in ('pending', 'running')";
+    cx.db()
+        .transaction(async |tx| {
+            tx.query_opt(lock, &[&job.record]).await?;
+            Ok(tx.execute(start, &[&job.record, &job.key]).await? == 1)
+        })
+        .await
 }
 
 async fn extract(cx: &Context<AslConfig>, job: &ExtractPdf) -> Result<Outcome, JobError> {

@@ -24,7 +24,7 @@ use zhuji::{BoxError, Context, Manifest, Module, Need};
 
 pub(crate) use config::AslConfig;
 
-const MIGRATIONS: &[Migration] = &[Migration {
+const MIGRATIONS: &[Migration<'static>] = &[Migration {
     version: 1,
     name: "literatures",
     sql: include_str!("migrations/0001_literatures.sql"),

@@ -34,7 +34,7 @@ struct NewPdf {
     stored: Stored,
     /// The key in the whole store, the module's prefix included.
     full_key: String,
-    traceparent: Option<String>,
+    cause: EnqueueOptions,
 }
 
 /// `POST /literatures/{id}/pdf`: streamed to storage, then one transaction that updates the row and enqueues the job.
@@ -84,7 +84,7 @@ pub(super) async fn upload(
         file_name: part.file_name,
         full_key: format!("{}{key}", asl.cx.storage().prefix()),
         stored,
-        traceparent: zhuji::current_request().map(|request| request.trace.to_string()),
+        cause: cause(),
     };
     // In a task of its own: a client that hangs up now must not leave the object without its row.
     let finish = tokio::spawn(async move { asl.finish(new).await }.in_current_span());
@@ -121,10 +121,6 @@ impl Asl {
     async fn record_pdf(&self, new: &NewPdf) -> HttpResult<Option<String>> {
         let size =
             i64::try_from(new.stored.size).map_err(|_| Problem::too_large("The file is too large."))?;
-        let options = EnqueueOptions {
-            traceparent: new.traceparent.clone(),
-            ..EnqueueOptions::default()
-        };
         self.cx
             .db()
             .transaction(async |tx| {
@@ -137,7 +133,11 @@ impl Asl {
                     record: new.record,
                     key: new.full_key.clone(),
                 };
-                let job = self.cx.jobs().enqueue_in(tx, &job, options).await?;
+                let job = self
+                    .cx
+                    .jobs()
+                    .enqueue_in_with(tx, &job, new.cause.clone())
+                    .await?;
                 let update = "update literatures set pdf_url = $2, pdf_oss_key = $3, pdf_file_name = $4,
                                   pdf_file_size = $5, extraction_state = 'pending', extraction_pages = null,
                                   extraction_error = null, extraction_job = $6, updated_at = now()
@@ -201,6 +201,16 @@ pub(super) async fn open(State(asl): State<Arc<Asl>>, RecordId(record): RecordId
         [(LOCATION, address), (CACHE_CONTROL, "no-store".into())],
     )
         .into_response())
+}
+
+/// The request that causes the job, so that the job's log lines can be found from it.
+fn cause() -> EnqueueOptions {
+    match zhuji::current_request() {
+        Some(request) => EnqueueOptions::default()
+            .traceparent(request.trace.to_string())
+            .request_id(request.request_id),
+        None => EnqueueOptions::default(),
+    }
 }
 
 /// The stream's own problem (too large, cut off, too slow) where there is one, else the storage's.

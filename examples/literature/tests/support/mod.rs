@@ -14,34 +14,34 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use zhuji_testkit::{TestDatabase, free_port};
 
-pub const LITERATURES: &str = "/api/v1/asl/literatures";
-pub const BOUNDARY: &str = "----------------a-boundary-of-the-test";
+pub(crate) const LITERATURES: &str = "/api/v1/asl/literatures";
+pub(crate) const BOUNDARY: &str = "----------------a-boundary-of-the-test";
 
 /// A running service. Killed when dropped; its log is shown if the test fails.
-pub struct Service {
+pub(crate) struct Service {
     child: Child,
-    pub port: u16,
+    pub(crate) port: u16,
     log: Arc<Mutex<Vec<String>>>,
-    pub client: Client,
+    pub(crate) client: Client,
 }
 
 /// What a service is started with; it can be started again with the same.
-pub struct Setup {
-    pub dir: TempDir,
-    pub port: u16,
+pub(crate) struct Setup {
+    pub(crate) dir: TempDir,
+    pub(crate) port: u16,
     variables: Vec<(String, OsString)>,
     // Dropped last: the service may still be connected.
-    pub database: Option<TestDatabase>,
+    pub(crate) database: Option<TestDatabase>,
 }
 
 impl Setup {
     /// A database of its own on the shared server, files in a temporary directory.
-    pub async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         let database = TestDatabase::new().await;
         Self::with_database_url(&database.url()).keep(database)
     }
 
-    pub fn with_database_url(url: &str) -> Self {
+    pub(crate) fn with_database_url(url: &str) -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let port = free_port();
         let setup = Self {
@@ -68,17 +68,17 @@ impl Setup {
         self
     }
 
-    pub fn set(mut self, name: &str, value: impl Into<OsString>) -> Self {
+    pub(crate) fn set(mut self, name: &str, value: impl Into<OsString>) -> Self {
         self.variables.retain(|(known, _)| known != name);
         self.variables.push((name.into(), value.into()));
         self
     }
 
-    pub fn uploads(&self) -> PathBuf {
+    pub(crate) fn uploads(&self) -> PathBuf {
         self.dir.path().join("uploads")
     }
 
-    pub async fn start(&self) -> Service {
+    pub(crate) async fn start(&self) -> Service {
         static PROVIDER: Once = Once::new();
         PROVIDER.call_once(|| {
             rustls::crypto::ring::default_provider()
@@ -113,7 +113,7 @@ impl Setup {
     }
 
     /// The keys of the stored PDFs, in the whole store.
-    pub fn stored_pdfs(&self) -> Vec<String> {
+    pub(crate) fn stored_pdfs(&self) -> Vec<String> {
         let mut found = Vec::new();
         walk(&self.uploads(), &mut found);
         let root = self.uploads();
@@ -166,19 +166,19 @@ impl Service {
         panic!("the service is not ready:\n{}", self.log().join("\n"));
     }
 
-    pub fn log(&self) -> Vec<String> {
+    pub(crate) fn log(&self) -> Vec<String> {
         self.log.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    pub fn url(&self, path: &str) -> String {
+    pub(crate) fn url(&self, path: &str) -> String {
         format!("http://127.0.0.1:{}{path}", self.port)
     }
 
-    pub async fn get(&self, path: &str) -> reqwest::Result<Response> {
+    pub(crate) async fn get(&self, path: &str) -> reqwest::Result<Response> {
         self.client.get(self.url(path)).send().await
     }
 
-    pub async fn json(&self, path: &str) -> Value {
+    pub(crate) async fn json(&self, path: &str) -> Value {
         let response = self.get(path).await.expect("an answer");
         let status = response.status();
         let body = response.text().await.expect("a body");
@@ -187,11 +187,11 @@ impl Service {
     }
 
     /// Sends a file as the form field `file`.
-    pub async fn send_file(&self, path: &str, file_name: &str, content: &[u8]) -> Answer {
+    pub(crate) async fn send_file(&self, path: &str, file_name: &str, content: &[u8]) -> Answer {
         self.post_body(path, multipart("file", file_name, content)).await
     }
 
-    pub async fn post_body(&self, path: &str, body: Vec<u8>) -> Answer {
+    pub(crate) async fn post_body(&self, path: &str, body: Vec<u8>) -> Answer {
         let content_type = format!("multipart/form-data; boundary={BOUNDARY}");
         let request = self
             .client
@@ -201,7 +201,7 @@ impl Service {
         Answer::of(request.send().await.expect("an answer")).await
     }
 
-    pub async fn call(&self, method: Method, path: &str) -> Answer {
+    pub(crate) async fn call(&self, method: Method, path: &str) -> Answer {
         Answer::of(
             self.client
                 .request(method, self.url(path))
@@ -212,7 +212,7 @@ impl Service {
         .await
     }
 
-    pub async fn import(&self, content: &[u8]) -> Value {
+    pub(crate) async fn import(&self, content: &[u8]) -> Value {
         let answer = self
             .send_file(&format!("{LITERATURES}/import"), "records.xlsx", content)
             .await;
@@ -221,7 +221,7 @@ impl Service {
     }
 
     /// Imports one record and answers its id.
-    pub async fn one_record(&self) -> String {
+    pub(crate) async fn one_record(&self) -> String {
         self.import(&workbook(&[
             &["title", "year"],
             &["A record of the test", "2020"],
@@ -231,13 +231,13 @@ impl Service {
         page["items"][0]["id"].as_str().expect("an id").to_owned()
     }
 
-    pub async fn upload(&self, id: &str, file_name: &str, content: &[u8]) -> Answer {
+    pub(crate) async fn upload(&self, id: &str, file_name: &str, content: &[u8]) -> Answer {
         self.send_file(&format!("{LITERATURES}/{id}/pdf"), file_name, content)
             .await
     }
 
     /// Waits until the extraction of the record's PDF has ended, and answers the record.
-    pub async fn extracted(&self, id: &str) -> Value {
+    pub(crate) async fn extracted(&self, id: &str) -> Value {
         let start = Instant::now();
         loop {
             let record = self.json(&format!("{LITERATURES}/{id}")).await;
@@ -258,7 +258,7 @@ impl Service {
     }
 
     /// As `kill -TERM`; answers how it ended.
-    pub async fn terminate(mut self) -> ExitStatus {
+    pub(crate) async fn terminate(mut self) -> ExitStatus {
         self.signal(rustix::process::Signal::TERM);
         let start = Instant::now();
         loop {
@@ -274,19 +274,19 @@ impl Service {
         }
     }
 
-    pub fn signal(&self, signal: rustix::process::Signal) {
+    pub(crate) fn signal(&self, signal: rustix::process::Signal) {
         rustix::process::kill_process(rustix::process::Pid::from_child(&self.child), signal)
             .expect("it runs");
     }
 
     /// As `kill -KILL`.
-    pub fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         self.child.kill().expect("the child is ours");
         self.child.wait().expect("the child is ours");
     }
 
     /// Resident memory in bytes.
-    pub fn memory(&self) -> u64 {
+    pub(crate) fn memory(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("it runs");
         let line = status
             .lines()
@@ -314,10 +314,10 @@ impl Drop for Service {
 
 /// An answer, read to its end.
 #[derive(Debug)]
-pub struct Answer {
-    pub status: u16,
-    pub headers: reqwest::header::HeaderMap,
-    pub body: Value,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: reqwest::header::HeaderMap,
+    pub(crate) body: Value,
 }
 
 impl Answer {
@@ -334,7 +334,7 @@ impl Answer {
 
     /// Asserts that this is a problem of this status with a sentence that holds `word`, and nothing it must not hold.
     #[track_caller]
-    pub fn is_problem(&self, status: u16, word: &str) {
+    pub(crate) fn is_problem(&self, status: u16, word: &str) {
         assert_eq!(self.status, status, "{self:?}");
         let content_type = self.headers.get(CONTENT_TYPE).expect("a content type");
         assert_eq!(content_type, "application/problem+json", "{self:?}");
@@ -366,7 +366,7 @@ impl Answer {
 }
 
 /// A multipart body with one file.
-pub fn multipart(field: &str, file_name: &str, content: &[u8]) -> Vec<u8> {
+pub(crate) fn multipart(field: &str, file_name: &str, content: &[u8]) -> Vec<u8> {
     let mut body = part_head(field, file_name);
     body.extend_from_slice(content);
     body.extend_from_slice(format!("\r\n--{BOUNDARY}--\r\n").as_bytes());
@@ -374,7 +374,7 @@ pub fn multipart(field: &str, file_name: &str, content: &[u8]) -> Vec<u8> {
 }
 
 /// The beginning of a multipart body, up to where the file's bytes begin.
-pub fn part_head(field: &str, file_name: &str) -> Vec<u8> {
+pub(crate) fn part_head(field: &str, file_name: &str) -> Vec<u8> {
     format!(
         "--{BOUNDARY}\r\ncontent-disposition: form-data; name=\"{field}\"; filename=\"{file_name}\"\r\n\
          content-type: application/octet-stream\r\n\r\n"
@@ -383,7 +383,7 @@ pub fn part_head(field: &str, file_name: &str) -> Vec<u8> {
 }
 
 /// An Excel file of these cells.
-pub fn workbook(cells: &[&[&str]]) -> Vec<u8> {
+pub(crate) fn workbook(cells: &[&[&str]]) -> Vec<u8> {
     let mut workbook = rust_xlsxwriter::Workbook::new();
     let sheet = workbook.add_worksheet();
     for (row, texts) in (0..).zip(cells) {
@@ -395,7 +395,7 @@ pub fn workbook(cells: &[&[&str]]) -> Vec<u8> {
 }
 
 /// A correct PDF with this many pages.
-pub fn pdf(pages: usize) -> Vec<u8> {
+pub(crate) fn pdf(pages: usize) -> Vec<u8> {
     let kids: Vec<String> = (0..pages).map(|page| format!("{} 0 R", 4 + 2 * page)).collect();
     let mut objects = vec![
         "<< /Type /Catalog /Pages 2 0 R >>".to_owned(),
@@ -433,7 +433,7 @@ pub fn pdf(pages: usize) -> Vec<u8> {
 }
 
 /// A correct PDF of about this many bytes: one page, and a comment that no reader reads.
-pub fn large_pdf(bytes: usize) -> Vec<u8> {
+pub(crate) fn large_pdf(bytes: usize) -> Vec<u8> {
     let mut large = b"%PDF-1.4\n%".to_vec();
     large.resize(bytes, b'x');
     large.push(b'\n');
@@ -444,7 +444,7 @@ pub fn large_pdf(bytes: usize) -> Vec<u8> {
 }
 
 /// A real file from the folder beside the checkout; says so and answers nothing where it is missing.
-pub fn fixture(name: &str) -> Option<Vec<u8>> {
+pub(crate) fn fixture(name: &str) -> Option<Vec<u8>> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("../../../shared/fixtures")
         .join(name);
