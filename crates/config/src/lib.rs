@@ -34,6 +34,7 @@ pub use secret::Secret;
 pub use secret_url::SecretUrl;
 pub use show::{Setting, Settings};
 pub use sources::Sources;
+pub use suggest::nearest;
 pub use template::{TemplateFormat, template};
 pub use url::Url;
 pub use value::{ConfigValue, Optional};

@@ -1,5 +1,5 @@
 /// The candidate nearest to a mistyped word, if one is near enough to be what was meant.
-pub(crate) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     // Environment names may be as long as the environment allows; nothing that long is a slip of the finger.
     if word.len() > 128 {
         return None;

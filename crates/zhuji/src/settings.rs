@@ -39,6 +39,15 @@ pub enum Role {
     Worker,
 }
 
+/// Which product modules run.
+#[derive(Config, Clone, Debug)]
+#[config(title = "Modules")]
+pub(crate) struct SelectionConfig {
+    /// The product modules to run, separated by commas.
+    #[config(env = "MODULES", default_note = "all that are compiled in")]
+    pub(crate) modules: Vec<String>,
+}
+
 /// The service itself.
 #[derive(Config, Clone, Debug)]
 #[config(title = "Service")]
@@ -47,28 +56,25 @@ pub struct ServiceConfig {
     #[config(env = "APP_ENV", alias = "NODE_ENV", default = "development")]
     pub env: AppEnv,
     /// Where the service runs: `standalone`, `private`, `hybrid` or `cloud`. Required in production.
-    #[config(env = "DEPLOYMENT_MODE")]
+    #[config(env = "DEPLOYMENT_MODE", default_note = "`standalone`; none in production")]
     pub mode: Option<DeploymentMode>,
-    /// The product modules to run, separated by commas. Empty: all that are compiled in.
-    #[config(env = "MODULES")]
-    pub modules: Vec<String>,
     /// Which part of the work this process does: `all`, `web` or `worker`.
     #[config(env = "ROLE", default = "all")]
     pub role: Role,
     /// The address to listen on.
-    #[config(env = "HOST", default = "127.0.0.1")]
+    #[config(env = "HOST", default = "127.0.0.1", default_note = "`0.0.0.0` in production")]
     pub host: String,
     /// The port to listen on; 0 takes a free one.
     #[config(env = "PORT", default = "3001")]
     pub port: u16,
-    /// The address that users reach the service under. Default: `http://localhost:$PORT`.
-    #[config(env = "BASE_URL")]
+    /// The address that users reach the service under.
+    #[config(env = "BASE_URL", default_note = "http://localhost:$PORT")]
     pub base_url: Option<Url>,
     /// Bearer token for health details and the log level. Without it those endpoints are off.
     #[config(env = "ADMIN_TOKEN")]
     pub admin_token: Option<Secret>,
     /// How long to keep accepting after SIGTERM, so that the load balancer notices.
-    #[config(env = "DRAIN_DELAY", default = "0s")]
+    #[config(env = "DRAIN_DELAY", default = "0s", default_note = "`5s` in cloud and hybrid mode")]
     pub drain_delay: Duration,
     /// The whole time a shutdown may take.
     #[config(env = "SHUTDOWN_TIMEOUT", default = "25s")]

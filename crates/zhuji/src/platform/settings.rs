@@ -11,8 +11,8 @@ use zhuji_storage::StorageConfig;
 use super::defaults::defaults;
 use super::{Configured, Platform};
 use crate::error::{Error, ErrorKind};
-use crate::module::Need;
-use crate::settings::{AppEnv, DeploymentMode, HttpConfig, LlmConfig, ServiceConfig};
+use crate::module::{Manifest, Need};
+use crate::settings::{AppEnv, DeploymentMode, HttpConfig, LlmConfig, SelectionConfig, ServiceConfig};
 
 /// Everything that was configured, and the chosen modules.
 pub(crate) struct Settings {
@@ -85,7 +85,8 @@ pub(crate) fn loader(set: &[(String, String)]) -> Loader {
 
 /// Reads every section; what is wrong stays with the loader. `None` if a section could not be read at all.
 pub(crate) fn read(platform: &Platform, loader: &mut Loader) -> Option<Settings> {
-    // Every section is read before the first `?`: one report, not the first problem of many.
+    // Every section is read, and everything is checked, before the first `?`: one report, not the first problem of many.
+    let selection = loader.load::<SelectionConfig>();
     let service = loader.load::<ServiceConfig>();
     let http = loader.load::<HttpConfig>();
     let log = loader.load::<LogConfig>();
@@ -95,9 +96,19 @@ pub(crate) fn read(platform: &Platform, loader: &mut Loader) -> Option<Settings>
     let cache = loader.load::<CacheConfig>();
     let jobs = loader.load::<JobsConfig>();
     let llm = loader.load::<LlmConfig>();
-    let chosen = service.as_ref().map_or(&[][..], |service| &service.modules);
-    let modules = choose(platform, chosen, loader);
-    let settings = Settings {
+    let chosen = selection.map(|selection| selection.modules).unwrap_or_default();
+    let modules = choose(platform, &chosen, loader);
+    if let (Some(service), Some(storage)) = (&service, &storage) {
+        check_environment(service, storage, loader);
+    }
+    if let (Some(db), Some(jobs)) = (&db, &jobs) {
+        let users = database_users(platform, &chosen, jobs);
+        if !users.is_empty() {
+            let because = format!("module {} needs a database", users.join(", "));
+            loader.require("DATABASE_URL", db.url.is_some(), because);
+        }
+    }
+    Some(Settings {
         service: service?,
         http: http?,
         llm: llm?,
@@ -108,9 +119,7 @@ pub(crate) fn read(platform: &Platform, loader: &mut Loader) -> Option<Settings>
         cache: cache?,
         jobs: jobs?,
         modules: modules?,
-    };
-    check(&settings, loader);
-    Some(settings)
+    })
 }
 
 /// The schema of everything that this service can be told.
@@ -137,8 +146,7 @@ fn choose(platform: &Platform, chosen: &[String], loader: &mut Loader) -> Option
     let mut modules = Vec::new();
     let mut complete = true;
     for module in &platform.modules {
-        let name = module.manifest().name;
-        if chosen.is_empty() || chosen.iter().any(|chosen| chosen == name) {
+        if is_chosen(chosen, module.manifest().name) {
             match module.configure(loader) {
                 Some(module) => modules.push(module),
                 None => complete = false,
@@ -151,27 +159,33 @@ fn choose(platform: &Platform, chosen: &[String], loader: &mut Loader) -> Option
     complete.then_some(modules)
 }
 
+/// The chosen modules that stand on the database, themselves or by the job queue.
+fn database_users(platform: &Platform, chosen: &[String], jobs: &JobsConfig) -> Vec<&'static str> {
+    platform
+        .manifests()
+        .filter(|manifest| is_chosen(chosen, manifest.name))
+        .filter(|manifest| uses_database(manifest, jobs))
+        .map(|manifest| manifest.name)
+        .collect()
+}
+
+fn uses_database(manifest: &Manifest, jobs: &JobsConfig) -> bool {
+    manifest.needs_any(Need::Database) || (manifest.needs_any(Need::Jobs) && jobs.kind == "postgres")
+}
+
+fn is_chosen(chosen: &[String], name: &str) -> bool {
+    chosen.is_empty() || chosen.iter().any(|chosen| chosen == name)
+}
+
 /// What no section can see alone.
-fn check(settings: &Settings, loader: &mut Loader) {
-    let service = &settings.service;
-    if service.is_production() {
-        loader.require("DEPLOYMENT_MODE", service.mode.is_some(), "APP_ENV=production");
+fn check_environment(service: &ServiceConfig, storage: &StorageConfig, loader: &mut Loader) {
+    if !service.is_production() {
+        return;
     }
-    if settings.needs_database() {
-        let who = settings.modules.iter().map(|module| module.manifest());
-        let who = who.filter(|manifest| manifest.needs_any(Need::Database) || manifest.needs_any(Need::Jobs));
-        let who: Vec<_> = who.map(|manifest| manifest.name).collect();
-        let because = format!("module {} needs a database", who.join(", "));
-        loader.require("DATABASE_URL", settings.db.url.is_some(), because);
-    }
-    let local_storage = settings.storage.kind == "local";
-    if service.is_production() && service.mode() == DeploymentMode::Private && local_storage {
+    loader.require("DEPLOYMENT_MODE", service.mode.is_some(), "APP_ENV=production");
+    if service.mode() == DeploymentMode::Private && storage.kind == "local" {
         let because = "DEPLOYMENT_MODE=private in production signs its own URLs";
-        loader.require(
-            "STORAGE_SIGNING_KEY",
-            settings.storage.signing_key.is_some(),
-            because,
-        );
+        loader.require("STORAGE_SIGNING_KEY", storage.signing_key.is_some(), because);
     }
 }
 
