@@ -35,8 +35,8 @@ impl Binaries {
         if let Some(major) = major {
             found.retain(|binaries| binaries.major == major);
         }
-        found.sort_by_key(|binaries| binaries.major);
-        found.pop().ok_or_else(|| match major {
+        // Of several of one version, the place that was looked at first.
+        found.into_iter().rev().max_by_key(|binaries| binaries.major).ok_or_else(|| match major {
             Some(major) => ServerError::new(format!(
                 "the data is of PostgreSQL {major}, which is not installed: apt-get install -y postgresql-{major}"
             )),
