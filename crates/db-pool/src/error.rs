@@ -369,11 +369,8 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let inner = &*self.0;
         write!(f, "{} on {}: ", inner.operation, inner.subject)?;
-        match (inner.kind, inner.phase) {
-            (ErrorKind::Saturated | ErrorKind::Timeout, Some(phase)) => {
-                write!(f, "timed out while {phase}: ")?
-            }
-            _ => {}
+        if let (ErrorKind::Saturated | ErrorKind::Timeout, Some(phase)) = (inner.kind, inner.phase) {
+            write!(f, "timed out while {phase}: ")?;
         }
         f.write_str(&inner.reason)?;
         if let Some(Cause::Earlier(earlier)) = &inner.source {

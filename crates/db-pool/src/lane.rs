@@ -34,19 +34,21 @@ pub(crate) struct Lane<'c> {
 /// another server process.
 #[derive(Default)]
 pub(crate) struct ParameterTypes {
-    known: Mutex<HashMap<u32, HashMap<Box<str>, Arc<[Type]>>>>,
+    by_scope: Mutex<HashMap<u32, TypesOf>>,
 }
+
+type TypesOf = HashMap<Box<str>, Arc<[Type]>>;
 
 impl ParameterTypes {
     const KEPT: usize = 1024;
 
     fn get(&self, scope: u32, sql: &str) -> Option<Arc<[Type]>> {
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = self.by_scope.lock().unwrap_or_else(PoisonError::into_inner);
         known.get(&scope)?.get(sql).cloned()
     }
 
     fn put(&self, scope: u32, sql: &str, types: Arc<[Type]>) {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.by_scope.lock().unwrap_or_else(PoisonError::into_inner);
         let statements = known.entry(scope).or_default();
         if statements.len() >= Self::KEPT {
             // Statements built from text, most likely; learning again costs a round trip each.
@@ -56,7 +58,7 @@ impl ParameterTypes {
     }
 
     fn remove(&self, scope: u32, sql: &str) {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.by_scope.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(statements) = known.get_mut(&scope) {
             statements.remove(sql);
         }

@@ -169,7 +169,8 @@ impl<'a> Transaction<'a> {
         Ok(())
     }
 
-    /// Runs `work` in a savepoint: when it fails, what it did is undone and the transaction goes on.
+    /// Runs `work` in a savepoint: when it fails, what it did is undone and the transaction goes on. Dropped half-way,
+    /// what was done so far stays part of the transaction.
     ///
     /// # Errors
     /// What `work` returns, and those of [`query`](Self::query).

@@ -20,7 +20,7 @@ async fn pool(database: &TestDatabase) -> DbPool {
         ..DbConfig::new(database.url())
     })
     .await
-    .unwrap()
+    .expect("the test server answers")
 }
 
 #[tokio::test]

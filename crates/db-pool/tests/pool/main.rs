@@ -2,6 +2,7 @@
 
 mod acquire;
 mod health;
+mod metrics;
 mod monitor;
 mod outage;
 mod pooled;

@@ -12,7 +12,7 @@ async fn pooled(database: &TestDatabase) -> DbPool {
         pool_size: Some(2),
         ..DbConfig::new(database.url())
     };
-    let pool = DbPool::connect(&config).await.unwrap();
+    let pool = DbPool::connect(&config).await.expect("the test server answers");
     assert!(pool.is_pooled());
     pool
 }

@@ -9,14 +9,14 @@ async fn with_table(database: &TestDatabase, size: u32) -> DbPool {
     let pool = pool(database, size).await;
     pool.batch_execute("CREATE TABLE t (a int4 UNIQUE)")
         .await
-        .unwrap();
+        .expect("a new database");
     pool
 }
 
 async fn count(pool: &DbPool) -> i64 {
     pool.query_one("SELECT count(*) FROM t", &[])
         .await
-        .unwrap()
+        .expect("the table is there")
         .get(0)
 }
 
