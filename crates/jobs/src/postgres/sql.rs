@@ -87,15 +87,16 @@ UPDATE zhuji_jobs.job SET state = 'ready', attempt = attempt - 1, lease_until = 
 WHERE state = 'running' AND worker = $1 AND id <> ALL($2::uuid[])";
 
 pub(super) const SWEEP: &str = "
-DELETE FROM zhuji_jobs.job WHERE id IN (
-    (SELECT id FROM zhuji_jobs.job
-     WHERE state = 'done' AND finished_at < now() - make_interval(secs => $1)
-     ORDER BY finished_at LIMIT $3 FOR UPDATE SKIP LOCKED)
-    UNION ALL
-    (SELECT id FROM zhuji_jobs.job
-     WHERE state = 'dead' AND finished_at < now() - make_interval(secs => $2)
-     ORDER BY finished_at LIMIT $3 FOR UPDATE SKIP LOCKED)
-)";
+WITH done AS (
+    SELECT id FROM zhuji_jobs.job
+    WHERE state = 'done' AND finished_at < now() - make_interval(secs => $1)
+    ORDER BY finished_at LIMIT $3 FOR UPDATE SKIP LOCKED
+), dead AS (
+    SELECT id FROM zhuji_jobs.job
+    WHERE state = 'dead' AND finished_at < now() - make_interval(secs => $2)
+    ORDER BY finished_at LIMIT $3 FOR UPDATE SKIP LOCKED
+)
+DELETE FROM zhuji_jobs.job j USING (SELECT id FROM done UNION ALL SELECT id FROM dead) AS old WHERE j.id = old.id";
 
 pub(super) const GET: &str = "
 SELECT id, queue, kind, payload::text AS payload, state, priority, attempt, max_attempts, run_at, created_at,
