@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+pub mod conformance;
 mod http;
 pub mod oss;
 mod ports;
@@ -9,6 +10,9 @@ mod redis;
 
 pub use http::http_client;
 pub use ports::free_port;
-pub use postgres::{DevCluster, POSTGRES_INSTALL_HINT, PostgresOptions, TestDatabase, TestPostgres};
+pub use postgres::{
+    DevCluster, PGBOUNCER_INSTALL_HINT, POSTGRES_INSTALL_HINT, PostgresOptions, TestDatabase, TestPgBouncer,
+    TestPostgres,
+};
 pub use process::ServerError;
 pub use redis::{DevRedis, REDIS_INSTALL_HINT, TestRedis};

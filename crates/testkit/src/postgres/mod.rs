@@ -1,6 +1,7 @@
 //! Throw-away PostgreSQL.
 
 mod binaries;
+mod bouncer;
 mod cluster;
 mod dev;
 mod tls;
@@ -15,6 +16,7 @@ use rustix::process::Signal;
 use tokio_postgres::NoTls;
 
 pub use self::binaries::POSTGRES_INSTALL_HINT;
+pub use self::bouncer::{PGBOUNCER_INSTALL_HINT, TestPgBouncer};
 pub use self::dev::DevCluster;
 
 use self::binaries::Binaries;
