@@ -1,8 +1,9 @@
-//! A pooled connection string, here without a pooler: what counts is that no session state is relied upon.
+//! A pooled connection string: without a pooler, where it can be seen that nothing stays in the session, and with a real
+//! PgBouncer in transaction mode.
 
 use zhuji_config::Secret;
 use zhuji_db_pool::{DbConfig, DbPool, ErrorKind, Migration};
-use zhuji_testkit::TestDatabase;
+use zhuji_testkit::{PGBOUNCER_INSTALL_HINT, TestDatabase, TestPgBouncer, TestPostgres};
 
 async fn pooled(database: &TestDatabase) -> DbPool {
     // Another text, so that it is another address.
@@ -100,4 +101,80 @@ async fn what_needs_a_session_is_refused() {
     let mut listener = pool.listen(&["x"]).await.unwrap();
     pool.execute("SELECT pg_notify('x', '')", &[]).await.unwrap();
     assert_eq!(listener.recv().await.unwrap().channel, "x");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sixteen_callers_share_three_connections_of_a_real_pooler() {
+    if !TestPgBouncer::is_installed() {
+        eprintln!("SKIPPED, PgBouncer is not installed: {PGBOUNCER_INSTALL_HINT}");
+        return;
+    }
+    let server = TestPostgres::start_own().await;
+    let database = server.database().await;
+    let bouncer = TestPgBouncer::start(&database, 3).await;
+    let config = DbConfig {
+        pooled_url: Some(Secret::new(bouncer.url())),
+        pool_size: Some(16),
+        ..DbConfig::new(database.url())
+    };
+    let pool = DbPool::connect(&config).await.unwrap();
+    let create = Migration {
+        version: 1,
+        name: "t",
+        sql: "CREATE TABLE t (a int4, b text)",
+    };
+    pool.migrate("asl", &[create]).await.unwrap();
+    pool.migrate("bbs", &[create]).await.unwrap();
+    let callers: Vec<_> = (0..16_i32)
+        .map(|caller| {
+            let scoped = pool.scoped(if caller % 2 == 0 { "asl" } else { "bbs" });
+            let pool = pool.clone();
+            tokio::spawn(async move {
+                for round in 0..25_i32 {
+                    let row = pool
+                        .query_one("SELECT $1::int4 + $2::int4", &[&caller, &round])
+                        .await?;
+                    assert_eq!(row.get::<_, i32>(0), caller + round);
+                    scoped
+                        .execute("INSERT INTO t VALUES ($1, $2)", &[&caller, &"x"])
+                        .await?;
+                    let sql = "SELECT count(*) FROM t WHERE a = $1 AND b = $2";
+                    let count: i64 = scoped.query_one(sql, &[&caller, &"x"]).await?.get(0);
+                    assert_eq!(count, i64::from(round) + 1);
+                    scoped
+                        .transaction(async |tx| {
+                            tx.execute("UPDATE t SET b = b WHERE a = $1", &[&caller]).await?;
+                            tx.query("SELECT * FROM t WHERE a = $1", &[&caller]).await
+                        })
+                        .await?;
+                }
+                Ok::<_, zhuji_db_pool::Error>(())
+            })
+        })
+        .collect();
+    for caller in callers {
+        caller.await.unwrap().unwrap();
+    }
+    for schema in ["asl", "bbs"] {
+        let count: i64 = pool
+            .scoped(schema)
+            .query_one("SELECT count(*) FROM t", &[])
+            .await
+            .unwrap()
+            .get(0);
+        assert_eq!(count, 8 * 25);
+    }
+    assert_eq!(pool.health_check().run().await, zhuji_health::Outcome::Up);
+    // Nothing was left in the sessions that all share.
+    let row = pool
+        .query_one("SELECT current_setting('search_path')", &[])
+        .await
+        .unwrap();
+    assert_eq!(row.get::<_, &str>(0), "\"$user\", public");
+    let left: i64 = pool
+        .query_one("SELECT count(*) FROM pg_prepared_statements", &[])
+        .await
+        .unwrap()
+        .get(0);
+    assert_eq!(left, 0);
 }
