@@ -13,6 +13,7 @@ use crate::health::JobsCheck;
 use crate::job::{EnqueueOptions, Job, JobId};
 use crate::job_set::JobSet;
 use crate::meters;
+use crate::origin::{Origin, OriginSource};
 use crate::record::{JobRecord, QueueCounts};
 use crate::wake::Wake;
 use crate::worker::{Upkeep, Worker, WorkerSettings};
@@ -29,6 +30,7 @@ const DEFAULT_QUEUE: &str = "default";
 pub struct Jobs {
     pub(crate) inner: Arc<Inner>,
     scope: Option<Arc<str>>,
+    origin: Option<OriginSource>,
 }
 
 pub(crate) struct Inner {
@@ -55,6 +57,7 @@ impl Jobs {
                 upkeep: Mutex::new(Weak::new()),
             }),
             scope: None,
+            origin: None,
         }
     }
 
@@ -132,6 +135,14 @@ impl Jobs {
         first(ids, J::KIND)
     }
 
+    /// The same jobs; from now on this handle and its scopes ask `source` what caused a job, unless its options say so.
+    /// A service gives its current request, so that a job's log lines carry the request's id and trace.
+    #[must_use]
+    pub fn with_origin(mut self, source: impl Fn() -> Origin + Send + Sync + 'static) -> Self {
+        self.origin = Some(OriginSource::new(source));
+        self
+    }
+
     /// A worker for this handle's queue, yet to be started.
     pub fn worker(&self, set: JobSet, settings: WorkerSettings) -> Worker {
         Worker::new(self.clone(), set, settings)
@@ -148,6 +159,7 @@ impl Jobs {
         Self {
             inner: self.inner.clone(),
             scope: Some(scope.into()),
+            origin: self.origin.clone(),
         }
     }
 
@@ -208,6 +220,7 @@ impl Jobs {
                 ));
             }
         }
+        let origin = self.origin.as_ref().map(OriginSource::ask).unwrap_or_default();
         // Ids of other systems are a courtesy: a strange one is left out, it must not stop the work.
         let fit =
             |id: Option<String>| id.filter(|id| id.len() <= MAX_TRACE && !id.contains(char::is_control));
@@ -224,8 +237,8 @@ impl Jobs {
                 .unwrap_or_default()
                 .min(Duration::from_secs(10 * 365 * 86_400)),
             unique_key: options.unique_key,
-            traceparent: fit(options.traceparent),
-            request_id: fit(options.request_id),
+            traceparent: fit(options.traceparent.or(origin.traceparent)),
+            request_id: fit(options.request_id.or(origin.request_id)),
         })
     }
 }

@@ -74,7 +74,11 @@ pub struct ServiceConfig {
     #[config(env = "ADMIN_TOKEN")]
     pub admin_token: Option<Secret>,
     /// How long to keep accepting after SIGTERM, so that the load balancer notices.
-    #[config(env = "DRAIN_DELAY", default = "0s", default_note = "`5s` in cloud and hybrid mode")]
+    #[config(
+        env = "DRAIN_DELAY",
+        default = "0s",
+        default_note = "`5s` in cloud and hybrid mode"
+    )]
     pub drain_delay: Duration,
     /// The whole time a shutdown may take.
     #[config(env = "SHUTDOWN_TIMEOUT", default = "25s")]

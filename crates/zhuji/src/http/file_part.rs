@@ -100,7 +100,7 @@ impl FileStream {
         });
         Self {
             ahead: BytesMut::new(),
-            rest: rest.boxed(),
+            rest: rest.fuse().boxed(),
             failed: None,
             read: 0,
             limit: u64::MAX,

@@ -21,7 +21,7 @@ use crate::context::Resources;
 use crate::error::{Error, ErrorKind};
 use crate::isolated::Isolated;
 use crate::module::{Manifest, Need};
-use crate::server::{admin, tag_module, uploads};
+use crate::server::{admin, job_origin, tag_module, uploads};
 use crate::settings::Role;
 
 /// How long the start waits for the first health results before it calls itself ready all the same.
@@ -91,7 +91,8 @@ impl Shared {
                     .await
                     .map_err(|error| {
                         Error::new(ErrorKind::Dependency, "the job queue can't be used").because(error)
-                    })?,
+                    })?
+                    .with_origin(job_origin),
             ),
         };
         Ok(Self {

@@ -137,8 +137,8 @@ fn choose(platform: &Platform, chosen: &[String], loader: &mut Loader) -> Option
             .iter()
             .find(|name| name.starts_with(unknown.as_str()) || unknown.starts_with(**name))
         {
-            Some(near) => format!("did you mean `{near}`?"),
-            None => format!("this service has: {}", names.join(", ")),
+            Some(near) => format!("Did you mean `{near}`?"),
+            None => format!("This service has: {}", names.join(", ")),
         };
         loader
             .problem(Problem::invalid("MODULES", format!("there is no module `{unknown}`")).with_hint(hint));

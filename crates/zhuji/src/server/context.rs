@@ -1,5 +1,6 @@
 //! What the platform knows of the request that is being answered.
 
+use zhuji_jobs::Origin;
 use zhuji_logging::TraceContext;
 
 tokio::task_local! {
@@ -29,4 +30,13 @@ pub fn current_request() -> Option<RequestContext> {
 
 pub(crate) fn current_request_id() -> Option<String> {
     CURRENT.try_with(|context| context.request_id.clone()).ok()
+}
+
+/// The current request as the cause of the jobs that it enqueues.
+pub(crate) fn job_origin() -> Origin {
+    let request = current_request();
+    Origin {
+        traceparent: request.as_ref().map(|request| request.trace.to_traceparent()),
+        request_id: request.map(|request| request.request_id),
+    }
 }

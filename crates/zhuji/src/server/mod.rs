@@ -10,8 +10,8 @@ mod stall;
 mod uploads;
 
 pub(crate) use admin::admin;
-pub(crate) use context::current_request_id;
 pub use context::{RequestContext, current_request};
+pub(crate) use context::{current_request_id, job_origin};
 pub(crate) use listener::{Listener, listen};
 pub(crate) use respond::{App, Endpoints, tag_module};
 pub(crate) use uploads::uploads;
