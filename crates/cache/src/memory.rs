@@ -55,9 +55,9 @@ impl MemoryAdapter {
     pub fn new(capacity: u64) -> Self {
         let evictions = Arc::new(AtomicU64::new(0));
         let counter = evictions.clone();
-        let entries = Moka::builder()
+        let entries = Moka::<Box<str>, Held>::builder()
             .max_capacity(capacity)
-            .weigher(|key: &Box<str>, held: &Held| {
+            .weigher(|key, held| {
                 u32::try_from(key.len() + held.value.len() + BOOKKEEPING).unwrap_or(u32::MAX)
             })
             .expire_after(ByEntry)

@@ -1,5 +1,8 @@
 //! One suite over every adapter: what the handle promises must hold wherever the values are.
 
+// An unwrap in a test is an assertion; clippy only knows that inside of `#[test]` functions.
+#![allow(clippy::unwrap_used)]
+
 use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
@@ -8,6 +11,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use tokio::sync::Notify;
 use zhuji_cache::{Cache, CacheAdapter, CacheConfig, CacheFactory, ErrorKind, MemoryAdapter, Ttl};
 use zhuji_config::Secret;
 use zhuji_testkit::TestRedis;
@@ -98,21 +102,21 @@ async fn set_get_overwrite_delete(kind: &str) {
 async fn entries_end_on_time(kind: &str) {
     let Bench { cache, .. } = &bench(kind).await;
     cache
-        .set("short", &1, Ttl::exact(Duration::from_millis(300)))
+        .set("short", &1, Ttl::exact(Duration::from_millis(1000)))
         .await
         .unwrap();
     cache
-        .set("renewed", &1, Ttl::exact(Duration::from_millis(300)))
+        .set("renewed", &1, Ttl::exact(Duration::from_millis(1000)))
         .await
         .unwrap();
     cache.set("cut", &1, MINUTE).await.unwrap();
     cache.set("renewed", &2, MINUTE).await.unwrap();
     cache
-        .set("cut", &2, Ttl::exact(Duration::from_millis(300)))
+        .set("cut", &2, Ttl::exact(Duration::from_millis(1000)))
         .await
         .unwrap();
     assert_eq!(cache.get::<u32>("short").await.unwrap(), Some(1));
-    tokio::time::sleep(Duration::from_millis(400)).await;
+    tokio::time::sleep(Duration::from_millis(1200)).await;
     assert_eq!(cache.get::<u32>("short").await.unwrap(), None);
     assert_eq!(cache.get::<u32>("renewed").await.unwrap(), Some(2));
     assert_eq!(cache.get::<u32>("cut").await.unwrap(), None);
@@ -265,11 +269,11 @@ async fn counters(kind: &str) {
         .await
         .expect_err("no room above");
     assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error:?}");
-    let short = Ttl::exact(Duration::from_millis(300));
+    let short = Ttl::exact(Duration::from_millis(1500));
     cache.increment("window", 1, short).await.unwrap();
-    tokio::time::sleep(Duration::from_millis(200)).await;
+    tokio::time::sleep(Duration::from_millis(700)).await;
     assert_eq!(cache.increment("window", 1, short).await.unwrap(), 2);
-    tokio::time::sleep(Duration::from_millis(200)).await;
+    tokio::time::sleep(Duration::from_millis(1000)).await;
     assert_eq!(
         cache.increment("window", 1, short).await.unwrap(),
         1,
@@ -335,12 +339,14 @@ async fn a_lost_leader_strands_nobody(kind: &str) {
     let Bench { cache, .. } = &bench(kind).await;
     for panics in [false, true] {
         let key = format!("p{panics}");
+        let (loading, die) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
         let leader = tokio::spawn({
-            let (cache, key) = (cache.clone(), key.clone());
+            let (cache, key, loading, die) = (cache.clone(), key.clone(), loading.clone(), die.clone());
             async move {
                 cache
                     .get_or_load::<Paper, Broken, _, _>(&key, MINUTE, async || {
-                        tokio::time::sleep(Duration::from_millis(100)).await;
+                        loading.notify_one();
+                        die.notified().await;
                         if panics {
                             panic!("on purpose");
                         }
@@ -349,7 +355,7 @@ async fn a_lost_leader_strands_nobody(kind: &str) {
                     .await
             }
         });
-        tokio::time::sleep(Duration::from_millis(30)).await;
+        loading.notified().await;
         let loads = Arc::new(AtomicU32::new(0));
         let waiters: Vec<_> = (0..20)
             .map(|_| {
@@ -364,13 +370,14 @@ async fn a_lost_leader_strands_nobody(kind: &str) {
                 })
             })
             .collect();
-        tokio::time::sleep(Duration::from_millis(30)).await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
         assert_eq!(loads.load(Ordering::SeqCst), 0, "the leader is still at it");
+        die.notify_one();
         if !panics {
             leader.abort();
         }
         for waiter in waiters {
-            let value = tokio::time::timeout(Duration::from_secs(5), waiter)
+            let value = tokio::time::timeout(Duration::from_secs(20), waiter)
                 .await
                 .expect("not stranded");
             assert_eq!(value.unwrap().unwrap(), paper());
@@ -382,24 +389,27 @@ async fn a_lost_leader_strands_nobody(kind: &str) {
 
 async fn a_delete_during_a_load_wins(kind: &str) {
     let Bench { cache, .. } = &bench(kind).await;
+    let (loading, go_on) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let slow = tokio::spawn({
-        let cache = cache.clone();
+        let (cache, loading, go_on) = (cache.clone(), loading.clone(), go_on.clone());
         async move {
             cache
                 .get_or_load("p", MINUTE, async || {
-                    tokio::time::sleep(Duration::from_millis(150)).await;
+                    loading.notify_one();
+                    go_on.notified().await;
                     Ok::<_, Broken>("old".to_owned())
                 })
                 .await
         }
     });
-    tokio::time::sleep(Duration::from_millis(50)).await;
+    loading.notified().await;
     cache.delete("p").await.unwrap();
     let fresh: String = cache
         .get_or_load("p", MINUTE, async || Ok::<_, Broken>("new".to_owned()))
         .await
         .unwrap();
     assert_eq!(fresh, "new", "a load begun before the delete is not joined");
+    go_on.notify_one();
     assert_eq!(slow.await.unwrap().unwrap(), "old");
     assert_eq!(cache.get::<String>("p").await.unwrap().as_deref(), Some("new"));
 }

@@ -1,5 +1,8 @@
 //! The server goes away in every way a server can, and nobody waits for it.
 
+// An unwrap in a test is an assertion; clippy only knows that inside of `#[test]` functions.
+#![allow(clippy::unwrap_used)]
+
 use std::convert::Infallible;
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -15,7 +18,7 @@ use zhuji_testkit::TestRedis;
 
 const TIMEOUT: Duration = Duration::from_millis(100);
 /// What a busy two-core machine may add to a wait before it counts as a stall.
-const SLACK: Duration = Duration::from_millis(400);
+const SLACK: Duration = Duration::from_millis(900);
 
 fn config(kind: &str, url: impl Into<String>) -> CacheConfig {
     CacheConfig {
@@ -368,7 +371,7 @@ async fn a_registered_adapter_is_chosen_by_name_and_guarded() {
 async fn another_instances_write_is_seen_within_the_bound() {
     let redis = TestRedis::start().await;
     let config = CacheConfig {
-        local_ttl: Duration::from_millis(400),
+        local_ttl: Duration::from_millis(1500),
         timeout: Duration::from_secs(2),
         ..config("tiered", redis.url())
     };
@@ -387,19 +390,19 @@ async fn another_instances_write_is_seen_within_the_bound() {
         "answered from memory"
     );
     assert_eq!(two.stats().adapter.local_hits, 1);
-    tokio::time::sleep(Duration::from_millis(450)).await;
+    tokio::time::sleep(Duration::from_millis(1700)).await;
     assert_eq!(two.get::<u8>("k").await.expect("up"), Some(2));
     one.delete("k").await.expect("up");
-    tokio::time::sleep(Duration::from_millis(450)).await;
+    tokio::time::sleep(Duration::from_millis(1700)).await;
     assert_eq!(two.get::<u8>("k").await.expect("up"), None);
 
     // Fetched just before its end, a value does not live on in memory.
-    one.set("short", &1, Ttl::exact(Duration::from_millis(300)))
+    one.set("short", &1, Ttl::exact(Duration::from_millis(1400)))
         .await
         .expect("up");
-    tokio::time::sleep(Duration::from_millis(150)).await;
+    tokio::time::sleep(Duration::from_millis(700)).await;
     assert_eq!(two.get::<u8>("short").await.expect("up"), Some(1));
-    tokio::time::sleep(Duration::from_millis(200)).await;
+    tokio::time::sleep(Duration::from_millis(900)).await;
     assert_eq!(two.get::<u8>("short").await.expect("up"), None);
 
     // What is in memory is served while the server is away.

@@ -1,5 +1,8 @@
 //! What only a database can show: transactions, killed processes, a server that goes away, other processes.
 
+// An unwrap in a test is an assertion; clippy only knows that inside of `#[test]` functions.
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use std::collections::BTreeSet;
@@ -14,7 +17,7 @@ use zhuji_jobs::{
 use zhuji_testkit::TestPostgres;
 
 const CHILD_URL: &str = "ZHUJI_JOBS_TEST_CHILD_URL";
-const LEASE: Duration = Duration::from_millis(900);
+const LEASE: Duration = Duration::from_millis(2000);
 
 fn start(jobs: &Jobs, set: JobSet) -> WorkerHandle {
     jobs.worker(set, WorkerSettings::default()).start()
@@ -166,7 +169,7 @@ async fn completing_a_lost_job_is_refused() {
                 let steal = "UPDATE zhuji_jobs.job SET worker = gen_random_uuid(), attempt = 2 WHERE id = $1";
                 pool.execute(steal, &[&cx.id().as_uuid()]).await?;
             }
-            let done: Result<(), zhuji_jobs::Error> = async { pool_transaction(&pool, &cx).await }.await;
+            let done = complete(&pool, &cx).await;
             kinds.add(done.as_ref().err().map(zhuji_jobs::Error::kind));
             done.map_err(JobError::retry)
         }
@@ -183,7 +186,7 @@ async fn completing_a_lost_job_is_refused() {
     );
 }
 
-async fn pool_transaction(pool: &DbPool, cx: &zhuji_jobs::JobContext) -> Result<(), zhuji_jobs::Error> {
+async fn complete(pool: &DbPool, cx: &zhuji_jobs::JobContext) -> Result<(), zhuji_jobs::Error> {
     struct Either(zhuji_jobs::Error);
     impl From<zhuji_db_pool::Error> for Either {
         fn from(error: zhuji_db_pool::Error) -> Self {
@@ -284,11 +287,7 @@ async fn a_killed_workers_job_runs_again_after_its_lease() {
         let job = state(jobs, *id, JobState::Done).await;
         assert_eq!(job.attempt, 2, "the lost attempt counts");
     }
-    assert!(
-        killed.elapsed() < Duration::from_secs(10),
-        "{:?}",
-        killed.elapsed()
-    );
+    assert!(killed.elapsed() < PATIENCE, "{:?}", killed.elapsed());
     let expected: Vec<_> = texts
         .iter()
         .flat_map(|text| [(text.clone(), 1), (text.clone(), 2)])
