@@ -137,10 +137,25 @@ impl Attributes {
     }
 }
 
-/// The metadata of an open file.
-pub(super) fn metadata(root: &Root, file: &File, key: &str, stat: &Stat) -> Metadata {
+/// Opens an object together with what is known of it.
+pub(super) fn open(root: &Root, key: &str) -> io::Result<(File, Metadata)> {
+    let (mut file, mut stat) = root.file(key)?;
+    loop {
+        let found = Attributes::load(root, &file, key, &stat).filter(|found| found.v == 1);
+        if found.is_none() {
+            // Either there never were attributes, or the object has just been replaced and its sidecar went with it.
+            let (now, now_stat) = root.file(key)?;
+            if (now_stat.st_ino, mtime(&now_stat)) != (stat.st_ino, mtime(&stat)) {
+                (file, stat) = (now, now_stat);
+                continue;
+            }
+        }
+        return Ok((file, metadata(found, key, &stat)));
+    }
+}
+
+fn metadata(found: Option<Attributes>, key: &str, stat: &Stat) -> Metadata {
     let (size, modified) = (stat.st_size as u64, mtime(stat));
-    let found = Attributes::load(root, file, key, stat).filter(|found| found.v == 1);
     let crc = found
         .as_ref()
         .filter(|found| found.s == size && (found.m - modified).abs() <= TOLERANCE_NANOS)

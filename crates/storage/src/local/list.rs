@@ -119,15 +119,13 @@ impl Walk<'_> {
     }
 
     fn offer(&mut self, key: &str) -> io::Result<bool> {
-        let (file, stat) = match self.root.file(key) {
-            Ok(opened) => opened,
+        let metadata = match attributes::open(self.root, key) {
+            Ok((_, metadata)) => metadata,
             // Deleted since the directory was read.
             Err(error) if is(&error, &[Errno::NOENT, Errno::LOOP, Errno::NOTDIR]) => return Ok(true),
             Err(error) => return Err(error),
         };
-        let root = self.root;
         Ok(self.page.offer(key, || {
-            let metadata = attributes::metadata(root, &file, key, &stat);
             Entry::new(key, metadata.size, metadata.etag, metadata.last_modified)
         }))
     }

@@ -12,7 +12,7 @@ mod write;
 use std::{
     fmt,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use async_trait::async_trait;
@@ -54,6 +54,8 @@ struct Inner {
     root: Root,
     temp: Arc<TempDir>,
     sidecar: bool,
+    /// In sidecar mode, one write at a time is made visible: each has to know which version it replaces.
+    turn: Mutex<()>,
     signer: Arc<UrlSigner>,
 }
 
@@ -204,6 +206,7 @@ fn open(path: &Path, options: LocalOptions) -> Result<Inner> {
         root,
         temp,
         sidecar: options.sidecars,
+        turn: Mutex::new(()),
         signer,
     };
     inner.probe()?;
@@ -225,6 +228,9 @@ impl Inner {
     }
 
     fn commit(&self, temp: TempFile, key: &str, options: &PutOptions) -> Result<(u64, u64)> {
+        let _turn = self
+            .sidecar
+            .then(|| self.turn.lock().unwrap_or_else(PoisonError::into_inner));
         write::commit(&self.root, temp, key, options, self.sidecar)
     }
 
@@ -238,8 +244,7 @@ impl Inner {
     fn copy(&self, from: &Key, to: &Key) -> Result<(u64, u64)> {
         use std::io::Read;
         let failed = |error| from_io("copy", from, error);
-        let (mut file, stat) = self.root.file(from).map_err(failed)?;
-        let metadata = attributes::metadata(&self.root, &file, from, &stat);
+        let (mut file, metadata) = attributes::open(&self.root, from).map_err(failed)?;
         let mut temp = self.temp.file().map_err(failed)?;
         let mut buffer = vec![0_u8; 256 * 1024];
         loop {

@@ -28,8 +28,7 @@ pub(super) struct Opened {
 /// Opens an object; the blocking part.
 pub(super) fn open(root: &Root, key: &Key, options: &GetOptions) -> Result<Opened> {
     let failed = |error: io::Error| from_io("download", key, error);
-    let (file, stat) = root.file(key).map_err(failed)?;
-    let metadata = attributes::metadata(root, &file, key, &stat);
+    let (file, metadata) = attributes::open(root, key).map_err(failed)?;
     if options
         .if_match
         .as_ref()
@@ -94,8 +93,8 @@ impl Opened {
 
 /// The metadata of an object; blocking.
 pub(super) fn head(root: &Root, key: &str, operation: &'static str) -> Result<Metadata> {
-    let (file, stat) = root.file(key).map_err(|error| from_io(operation, key, error))?;
-    Ok(attributes::metadata(root, &file, key, &stat))
+    let (_, metadata) = attributes::open(root, key).map_err(|error| from_io(operation, key, error))?;
+    Ok(metadata)
 }
 
 fn piece(file: &File, start: u64, length: u64) -> io::Result<Bytes> {

@@ -32,6 +32,27 @@ pub(super) fn commit(
         // Before the rename: else the new name could survive a power failure and its content not.
         temp.file.sync_all().map_err(failed)?;
     }
+    let published = publish(root, &mut temp, key, options, sidecar);
+    if published.is_err()
+        && let Ok(stat) = fs::fstat(&temp.file)
+    {
+        // A sidecar has been written for a version that will never be.
+        attributes::forget(root, key, &stat);
+    }
+    published.map(|()| (size, crc))
+}
+
+fn publish(root: &Root, temp: &mut TempFile, key: &str, options: &PutOptions, sidecar: bool) -> Result<()> {
+    let failed = |error: io::Error| match is(&error, &[Errno::XDEV]) {
+        true => Error::new(
+            ErrorKind::Config,
+            "upload",
+            key,
+            "another file system is mounted below the storage directory",
+        )
+        .with_hint("a store has to be on one file system"),
+        false => from_io("upload", key, error),
+    };
     let (folder, name) = key.rsplit_once('/').unwrap_or(("", key));
     for attempt in 0.. {
         let parent = match root.dir_or_create(folder) {
@@ -81,7 +102,7 @@ pub(super) fn commit(
             Err(error) => return Err(failed(error)),
         }
     }
-    Ok((size, crc))
+    Ok(())
 }
 
 fn is_dir(parent: &std::os::fd::OwnedFd, name: &str) -> bool {

@@ -67,7 +67,7 @@ pub(super) fn endpoints(
 
 fn parse(text: &str, addressing: Addressing, bucket: &str) -> Result<Endpoint> {
     let refuse = |why: &str| Error::new(ErrorKind::Config, "configuration", "OSS_ENDPOINT", why);
-    let text = text.trim().trim_end_matches('/');
+    let text = text.trim();
     let text = if text.contains("://") {
         text.to_owned()
     } else {
