@@ -35,7 +35,7 @@ impl ByteStream {
     ///
     /// # Errors
     /// The first error of the stream.
-    pub async fn collect(mut self) -> Result<Bytes> {
+    pub async fn into_bytes(mut self) -> Result<Bytes> {
         let Some(first) = self.0.try_next().await? else {
             return Ok(Bytes::new());
         };

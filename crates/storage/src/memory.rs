@@ -121,7 +121,7 @@ impl StorageAdapter for MemoryAdapter {
         let bytes = match body.into_parts() {
             // A small slice of a large buffer would keep all of it alive.
             Ok(bytes) => Bytes::copy_from_slice(&bytes),
-            Err(stream) => stream.collect().await?,
+            Err(stream) => stream.into_bytes().await?,
         };
         let crc = crc64(&bytes);
         let size = bytes.len() as u64;

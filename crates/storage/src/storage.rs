@@ -155,7 +155,7 @@ impl Storage {
     /// # Errors
     /// `NotFound`; `Integrity` if what arrives isn't what was stored.
     pub async fn download(&self, key: &str) -> Result<Bytes> {
-        self.download_stream(key, ()).await?.stream.collect().await
+        self.download_stream(key, ()).await?.stream.into_bytes().await
     }
 
     /// Opens an object, or a part of it, for reading. `options` can be a range (`0..1024`, `1024..`), `()` for all, or

@@ -1,4 +1,5 @@
 //! The one conformance suite, over every adapter.
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 mod support;
 

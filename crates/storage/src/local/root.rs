@@ -71,6 +71,8 @@ impl Root {
                 match openat2(self.dir.as_fd(), path, flags, mode) {
                     // Something was renamed while the kernel looked; it asks to be asked again.
                     Err(Errno::AGAIN | Errno::INTR) => {}
+                    // A file or a link; only the walk can tell which.
+                    Err(Errno::NOTDIR) => break,
                     other => return Ok(other?),
                 }
             }
@@ -172,4 +174,53 @@ fn openat2(dir: BorrowedFd<'_>, path: &str, flags: OFlags, mode: Mode) -> Result
     use rustix::fs::ResolveFlags;
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
     fs::openat2(dir, path, flags, mode, resolve)
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    /// Both ways of resolving give the same answers.
+    #[test]
+    fn the_walk_is_as_strict_as_the_kernel() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("root");
+        std::fs::create_dir_all(root.join("a/b")).unwrap();
+        std::fs::create_dir(dir.path().join("outside")).unwrap();
+        std::fs::write(dir.path().join("outside/secret"), "x").unwrap();
+        std::fs::write(root.join("a/b/file"), "x").unwrap();
+        symlink("../outside", root.join("link")).unwrap();
+        symlink("../../outside/secret", root.join("a/filelink")).unwrap();
+        symlink(root.join("a"), root.join("absolute")).unwrap();
+        let kernel = Root::open(&root, false).unwrap();
+        let walk = Root::open(&root, false).unwrap().without_openat2();
+        assert!(kernel.openat2 && !walk.openat2);
+        for (path, expected) in [
+            ("a/b/file", Ok(())),
+            ("a/b", Err(Errno::NOENT)),
+            ("a/b/none", Err(Errno::NOENT)),
+            ("none/file", Err(Errno::NOENT)),
+            ("a/b/file/deeper", Err(Errno::NOTDIR)),
+            ("link/secret", Err(Errno::LOOP)),
+            ("a/filelink", Err(Errno::LOOP)),
+            ("absolute/b/file", Err(Errno::LOOP)),
+        ] {
+            for (how, root) in [("kernel", &kernel), ("walk", &walk)] {
+                let got = root
+                    .file(path)
+                    .map(drop)
+                    .map_err(|error| Errno::from_io_error(&error).unwrap());
+                assert_eq!(got, expected, "{how}: {path}");
+            }
+        }
+        for (how, root) in [("kernel", &kernel), ("walk", &walk)] {
+            let error = root.dir_or_create("link/new").map(drop).unwrap_err();
+            assert!(is(&error, &[Errno::LOOP]), "{how}: {error}");
+            let error = root.dir_or_create("link").map(drop).unwrap_err();
+            assert!(is(&error, &[Errno::LOOP]), "{how}: {error}");
+            root.dir_or_create(&format!("x/{how}/z")).unwrap();
+        }
+    }
 }

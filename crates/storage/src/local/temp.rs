@@ -33,7 +33,7 @@ pub(super) struct TempDir {
     name: String,
     next: AtomicU64,
     /// Held, never read.
-    _lock: OwnedFd,
+    _lock: Option<OwnedFd>,
 }
 
 impl TempDir {
@@ -44,18 +44,27 @@ impl TempDir {
             let name = uuid::Uuid::new_v4().simple().to_string();
             let dir = root.dir_or_create(&format!("{TMP_DIR}/{name}"))?;
             let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            let lock = fs::openat(&dir, LOCK, flags, Mode::from_raw_mode(0o600))?;
-            match fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-                // A sweeper saw the lock file before we could lock it and is removing the directory: take another.
-                Err(Errno::WOULDBLOCK) => {}
-                // A file system without locks: the age decides instead.
-                Ok(()) | Err(_) => {
+            drop(fs::openat(&dir, LOCK, flags, Mode::from_raw_mode(0o600))?);
+            match lock(&dir) {
+                Ok(lock) => {
                     return Ok(Self {
                         parent,
                         dir,
                         name,
                         next: AtomicU64::new(0),
-                        _lock: lock,
+                        _lock: Some(lock),
+                    });
+                }
+                // A sweeper saw the lock file before we could lock it and is removing the directory: take another.
+                Err(Errno::WOULDBLOCK | Errno::NOENT) => {}
+                // A file system without locks: the age decides instead.
+                Err(_) => {
+                    return Ok(Self {
+                        parent,
+                        dir,
+                        name,
+                        next: AtomicU64::new(0),
+                        _lock: None,
                     });
                 }
             }
@@ -108,19 +117,35 @@ impl Drop for TempDir {
     }
 }
 
+/// Locks a directory, or fails if somebody else has.
+fn lock(dir: &OwnedFd) -> Result<OwnedFd, Errno> {
+    // Read-only first: a file that is open for writing would stand in the way of mounting the volume read-only. NFS
+    // wants to write for an exclusive lock.
+    let mut refused = Errno::BADF;
+    for access in [OFlags::RDONLY, OFlags::RDWR] {
+        let file = fs::openat(
+            dir,
+            LOCK,
+            access | OFlags::NOFOLLOW | OFlags::CLOEXEC,
+            Mode::empty(),
+        )?;
+        match fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(file),
+            Err(Errno::BADF) => {}
+            Err(error) => {
+                refused = error;
+                break;
+            }
+        }
+    }
+    Err(refused)
+}
+
 fn is_dead(dir: &OwnedFd) -> bool {
-    match fs::openat(
-        dir,
-        LOCK,
-        OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC,
-        Mode::empty(),
-    ) {
-        Ok(lock) => match fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => true,
-            Err(Errno::WOULDBLOCK) => false,
-            Err(_) => is_old(dir),
-        },
-        // Created a moment ago and not yet locked, or half removed long ago.
+    match lock(dir) {
+        Ok(_) => true,
+        Err(Errno::WOULDBLOCK) => false,
+        // No locks here; or created a moment ago and not yet locked; or half removed long ago.
         Err(_) => is_old(dir),
     }
 }

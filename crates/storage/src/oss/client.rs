@@ -199,7 +199,7 @@ impl Client {
         let answer = self.send(request).await?;
         let headers = answer.headers().clone();
         let stream = self.stream(answer, request);
-        Ok((headers, stream.collect().await?))
+        Ok((headers, stream.into_bytes().await?))
     }
 
     /// The body of an answer, with a limit on the silence between two pieces.

@@ -13,7 +13,8 @@ use crate::{Error, ErrorKind, signer::EXPIRED};
 pub struct ServeError {
     status: StatusCode,
     detail: String,
-    headers: HeaderMap,
+    // Boxed: most refusals have none, and every answer carries the space of one.
+    headers: Box<HeaderMap>,
 }
 
 impl ServeError {
@@ -21,7 +22,7 @@ impl ServeError {
         Self {
             status,
             detail: detail.into(),
-            headers: HeaderMap::new(),
+            headers: Box::default(),
         }
     }
 
@@ -126,7 +127,7 @@ impl ServeError {
         let length = body.length();
         let mut response = Response::new(body);
         *response.status_mut() = self.status;
-        *response.headers_mut() = self.headers;
+        *response.headers_mut() = *self.headers;
         let headers = response.headers_mut();
         headers.insert(
             header::CONTENT_TYPE,

@@ -57,7 +57,7 @@ pub(super) async fn long(case: Case) {
     assert_eq!(metadata.user, options.metadata);
     let download = case.storage.download_stream("long", ()).await.unwrap();
     assert!(
-        download.stream.collect().await.unwrap() == bytes,
+        download.stream.into_bytes().await.unwrap() == bytes,
         "other bytes came back"
     );
     let tail = case
@@ -65,7 +65,7 @@ pub(super) async fn long(case: Case) {
         .download_stream("long", ByteRange::Last(3_000_000))
         .await
         .unwrap();
-    assert!(tail.stream.collect().await.unwrap() == bytes.slice(bytes.len() - 3_000_000..));
+    assert!(tail.stream.into_bytes().await.unwrap() == bytes.slice(bytes.len() - 3_000_000..));
     // One chunk of several parts.
     let whole = stream::iter([io::Result::Ok(bytes.clone())]);
     case.storage
@@ -173,7 +173,7 @@ pub(super) async fn ranges(case: Case) {
         );
         assert_eq!(download.metadata.size, size);
         assert_eq!(download.length(), expected.end - expected.start);
-        let got = download.stream.collect().await.unwrap();
+        let got = download.stream.into_bytes().await.unwrap();
         assert!(
             got == bytes.slice(expected.start as usize..expected.end as usize),
             "{options:?}"

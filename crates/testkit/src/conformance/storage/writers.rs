@@ -75,7 +75,7 @@ pub(super) async fn torn_reads(case: Case) {
             loop {
                 let download = storage.download_stream("k", ()).await.unwrap();
                 let writer: u8 = download.metadata.user["writer"].parse().unwrap();
-                let bytes = download.stream.collect().await.unwrap();
+                let bytes = download.stream.into_bytes().await.unwrap();
                 assert!(bytes == content(writer), "a torn read");
                 reads += 1;
                 if stop.load(Ordering::Relaxed) {

@@ -1,0 +1,29 @@
+//! The local adapter: what can go wrong with a directory, and with serving it.
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
+
+#[path = "local/confinement.rs"]
+mod confinement;
+#[path = "local/disk.rs"]
+mod disk;
+#[path = "local/files.rs"]
+mod files;
+#[path = "local/killed.rs"]
+mod killed;
+#[path = "local/serving.rs"]
+mod serving;
+#[path = "local/signing.rs"]
+mod signing;
+mod support;
+
+use std::path::Path;
+
+use zhuji_storage::{Durability, LocalAdapter, LocalOptions, Storage};
+
+/// A store on this directory that doesn't wait for the disk.
+async fn open(root: &Path) -> Storage {
+    let options = LocalOptions {
+        durability: Durability::Rename,
+        ..LocalOptions::default()
+    };
+    Storage::new(LocalAdapter::open(root, options).await.unwrap())
+}

@@ -1,0 +1,120 @@
+//! A disk that is full, and one that can't be written.
+
+use std::{path::Path, process::Command};
+
+use zhuji_storage::{ErrorKind, LocalAdapter, LocalOptions, Storage};
+
+/// A small file system of its own, gone with the test.
+struct Mounted(tempfile::TempDir);
+
+impl Mounted {
+    /// Mounting needs to be root; says so where the test isn't.
+    fn new() -> Option<Self> {
+        let dir = tempfile::tempdir().unwrap();
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", "size=4m", "tmpfs"])
+            .arg(dir.path())
+            .output();
+        match mounted {
+            Ok(output) if output.status.success() => Some(Self(dir)),
+            _ => {
+                println!("SKIPPED: no right to mount a small file system for this test");
+                None
+            }
+        }
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    fn remount(&self, mode: &str) {
+        let options = format!("remount,{mode}");
+        assert!(
+            Command::new("mount")
+                .args(["-o", &options])
+                .arg(self.path())
+                .status()
+                .unwrap()
+                .success()
+        );
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(self.path()).status();
+    }
+}
+
+#[tokio::test]
+async fn a_full_disk_is_told_and_leaves_nothing() {
+    let Some(disk) = Mounted::new() else { return };
+    let storage = crate::open(disk.path()).await;
+    storage.upload("small", "kept").await.unwrap();
+    for _ in 0..3 {
+        let error = storage.upload("large", vec![1_u8; 6_000_000]).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NoSpace, "{error}");
+        assert!(
+            !error.is_retryable() && error.to_string().contains("full"),
+            "{error}"
+        );
+        let chunks = (0..6).map(|_| Ok::<_, std::io::Error>(vec![1_u8; 1_000_000].into()));
+        let stream = futures_util::stream::iter(chunks);
+        let error = storage
+            .upload_stream("large", stream, Default::default())
+            .await
+            .unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NoSpace, "{error}");
+    }
+    assert!(!storage.exists("large").await.unwrap());
+    assert_eq!(storage.download("small").await.unwrap(), "kept");
+    // The space of the failed attempts has come back.
+    storage.upload("medium", vec![1_u8; 3_000_000]).await.unwrap();
+    assert!(storage.check().await.is_ok());
+}
+
+#[tokio::test]
+async fn a_read_only_disk_is_told() {
+    let Some(disk) = Mounted::new() else { return };
+    let storage = crate::open(disk.path()).await;
+    storage.upload("a", "x").await.unwrap();
+    disk.remount("ro");
+    assert_eq!(
+        storage.upload("b", "x").await.unwrap_err().kind(),
+        ErrorKind::ReadOnly
+    );
+    assert_eq!(storage.delete("a").await.unwrap_err().kind(), ErrorKind::ReadOnly);
+    assert_eq!(storage.check().await.unwrap_err().kind(), ErrorKind::ReadOnly);
+    assert_eq!(storage.download("a").await.unwrap(), "x");
+    let opened = LocalAdapter::open(disk.path(), LocalOptions::default()).await;
+    assert_eq!(opened.unwrap_err().kind(), ErrorKind::ReadOnly);
+    disk.remount("rw");
+    storage.upload("b", "x").await.unwrap();
+}
+
+#[tokio::test]
+async fn a_root_that_is_a_file_is_told() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let error = LocalAdapter::open(file.path(), LocalOptions::default())
+        .await
+        .unwrap_err();
+    assert!(
+        !error.to_string().contains(file.path().to_str().unwrap()),
+        "{error}"
+    );
+    let below = LocalAdapter::open(file.path().join("x"), LocalOptions::default())
+        .await
+        .unwrap_err();
+    assert_eq!(below.kind(), ErrorKind::Config);
+}
+
+#[tokio::test]
+async fn errors_name_no_directory() {
+    let dir = tempfile::tempdir().unwrap();
+    let storage: Storage = crate::open(dir.path()).await;
+    let error = storage.download("missing").await.unwrap_err();
+    let whole = format!("{error} {error:?}");
+    assert!(!whole.contains(dir.path().to_str().unwrap()), "{whole}");
+    assert!(whole.contains("missing"));
+}

@@ -1,0 +1,124 @@
+//! A process that dies while it writes.
+
+use std::{
+    process::{Command, Stdio},
+    time::Duration,
+};
+
+use futures_util::TryStreamExt;
+use zhuji_storage::{Durability, ListOptions, LocalAdapter, LocalOptions, PutOptions, Storage};
+
+const DIR: &str = "ZHUJI_TEST_WRITER_DIR";
+const SIDECARS: &str = "ZHUJI_TEST_WRITER_SIDECARS";
+
+/// Not a test: the process that is killed. It writes the same keys again and again, each object all of one byte, with
+/// that byte in its metadata.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn writer() {
+    let Ok(dir) = std::env::var(DIR) else { return };
+    let storage = storage(&dir, std::env::var(SIDECARS).is_ok()).await;
+    for round in 0.. {
+        let byte = b'a' + (round % 26) as u8;
+        let options = PutOptions::new()
+            .content_type("text/csv")
+            .metadata("byte", byte.to_string());
+        let small = vec![byte; 1000 + round % 5000];
+        let chunks = (0..6).map(move |_| Ok::<_, std::io::Error>(vec![byte; 500_000].into()));
+        let key = format!("small/{}", round % 7);
+        let (one, two) = tokio::join!(
+            storage.upload_with(&key, small, options.clone()),
+            storage.upload_stream("large", futures_util::stream::iter(chunks), options.clone()),
+        );
+        one.and(two).unwrap();
+    }
+}
+
+async fn storage(dir: &str, sidecars: bool) -> Storage {
+    let options = LocalOptions {
+        durability: Durability::Rename,
+        sidecars,
+        ..LocalOptions::default()
+    };
+    Storage::new(LocalAdapter::open(dir, options).await.unwrap())
+}
+
+#[tokio::test]
+async fn a_killed_writer_leaves_only_whole_objects() {
+    kill_and_look(false).await;
+}
+
+#[tokio::test]
+async fn a_killed_writer_with_sidecars_leaves_only_whole_objects() {
+    kill_and_look(true).await;
+}
+
+async fn kill_and_look(sidecars: bool) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().to_str().unwrap();
+    let mut checked = 0;
+    for round in 0..20 {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command
+            .args(["--exact", "killed::writer", "--nocapture"])
+            .env(DIR, path);
+        if sidecars {
+            command.env(SIDECARS, "1");
+        }
+        let mut child = command
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        tokio::time::sleep(Duration::from_millis(60 + round * 11)).await;
+        // SIGKILL, to exactly the process that was started.
+        child.kill().unwrap();
+        child.wait().unwrap();
+
+        let storage = storage(path, sidecars).await;
+        let entries: Vec<_> = storage.list_all("").try_collect().await.unwrap();
+        for entry in entries {
+            let metadata = storage.metadata(&entry.key).await.unwrap();
+            let byte: u8 = metadata
+                .user
+                .get("byte")
+                .expect("an object without its metadata")
+                .parse()
+                .unwrap();
+            assert_eq!(metadata.content_type, "text/csv");
+            let bytes = storage.download(&entry.key).await.unwrap();
+            assert!(bytes.iter().all(|b| *b == byte), "a torn object: {}", entry.key);
+            checked += 1;
+        }
+        let temporary = std::fs::read_dir(dir.path().join(".zhuji/tmp")).unwrap().count();
+        assert_eq!(
+            temporary, 1,
+            "what the dead process left is swept at the next start"
+        );
+    }
+    assert!(checked > 20, "only {checked} objects were written");
+}
+
+#[tokio::test]
+async fn the_living_are_not_swept() {
+    let dir = tempfile::tempdir().unwrap();
+    let first = crate::open(dir.path()).await;
+    let (send, receive) = tokio::sync::mpsc::channel::<Result<bytes::Bytes, std::io::Error>>(1);
+    let stream = futures_util::stream::unfold(receive, |mut receive| async {
+        Some((receive.recv().await?, receive))
+    });
+    let upload = tokio::spawn({
+        let first = first.clone();
+        async move { first.upload_stream("a", stream, PutOptions::new()).await }
+    });
+    for _ in 0..4 {
+        send.send(Ok(vec![1_u8; 1024 * 1024].into())).await.unwrap();
+    }
+    // Another process would do the same.
+    let second = crate::open(dir.path()).await;
+    drop(send);
+    assert_eq!(upload.await.unwrap().unwrap().size, 4 * 1024 * 1024);
+    assert_eq!(
+        second.list("", ListOptions::new()).await.unwrap().entries.len(),
+        1
+    );
+}
