@@ -1,0 +1,83 @@
+//! The crates side by side with their peers: `cargo xtask bench [SUITE] [--quick]`.
+
+mod load;
+mod machine;
+mod process;
+mod report;
+mod rounds;
+mod service;
+mod workspace;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::{Parser, ValueEnum};
+
+/// The crates side by side with their peers, in one run on one machine.
+#[derive(Debug, Parser)]
+#[command(
+    name = "bench",
+    after_help = "Example:
+  cargo xtask bench service --quick
+
+Rounds of both sides are interleaved and the medians compared. A ratio above 1 says that ours is better, whatever the
+unit. Each suite prints a table and writes target/bench/SUITE.json."
+)]
+struct Args {
+    /// The suites to run; without a name: all of them
+    suites: Vec<Suite>,
+    /// Fewer rounds: each suite ends within a minute
+    #[arg(long)]
+    quick: bool,
+    /// Measures this `literature` binary, in place of the one that is built from the checkout
+    #[arg(long, value_name = "PATH")]
+    service_binary: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Suite {
+    /// The reference service against a minimal one on plain axum, tokio-postgres and tokio::fs
+    Service,
+}
+
+fn main() -> ExitCode {
+    // The peers are processes of their own, started from this program.
+    let mut arguments = std::env::args_os().skip(1);
+    if arguments
+        .next()
+        .is_some_and(|argument| argument == service::PEER_COMMAND)
+    {
+        return told(service::run_peer());
+    }
+    let args = Args::parse();
+    let suites = if args.suites.is_empty() {
+        Suite::value_variants().to_vec()
+    } else {
+        args.suites.clone()
+    };
+    told(run(&suites, &args))
+}
+
+fn run(suites: &[Suite], args: &Args) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    for suite in suites {
+        match suite {
+            Suite::Service => runtime
+                .block_on(service::run(args.quick, args.service_binary.as_deref()))
+                .context("suite service")?,
+        }
+    }
+    Ok(())
+}
+
+/// Goals that are missed do not fail a run, measures that could not be taken do.
+fn told(result: anyhow::Result<()>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
