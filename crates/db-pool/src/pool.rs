@@ -98,14 +98,18 @@ impl Shared {
     }
 
     async fn attempts(&self, deadline: Instant) -> Result<Object<Manager>> {
+        // The first look costs no timer: mostly there is a connection.
+        let mut looks_only = true;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
+            let wait = if looks_only { Duration::ZERO } else { left };
             let timeouts = Timeouts {
-                wait: Some(left),
+                wait: Some(wait),
                 create: None,
                 recycle: None,
             };
             match self.pool.timeout_get(&timeouts).await {
+                Err(PoolError::Timeout(_)) if looks_only => looks_only = false,
                 Ok(object) => return Ok(object),
                 Err(PoolError::Backend(error)) if may_pass(&error) => {
                     // Without the permit in hand, so that a connection given back meanwhile finds a caller.
