@@ -108,10 +108,7 @@ impl Accept {
             let Ok(slot) = slot else { break };
             tokio::select! {
                 biased;
-                () = stop.cancelled() => {
-                    self.spawn_if_waiting(&socket, slot);
-                    break;
-                }
+                () = stop.cancelled() => break,
                 accepted = socket.accept() => match accepted {
                     Ok((stream, peer)) => self.spawn(stream, peer, slot),
                     Err(error) => {
@@ -121,22 +118,15 @@ impl Accept {
                 },
             }
         }
-        // Whoever has connected already is served: closing the socket now would reset them.
+        // Whoever has connected already is served: closing the socket now would reset them. Asked of the kernel
+        // itself, because tokio may not have heard yet that somebody waits.
+        let Ok(socket) = socket.into_std() else { return };
         while let Ok(slot) = self.slots.clone().try_acquire_owned() {
-            if !self.spawn_if_waiting(&socket, slot) {
-                break;
-            }
-        }
-    }
-
-    fn spawn_if_waiting(&self, socket: &TcpListener, slot: OwnedSemaphorePermit) -> bool {
-        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
-        match socket.poll_accept(&mut context) {
-            std::task::Poll::Ready(Ok((stream, peer))) => {
+            let Ok((stream, peer)) = socket.accept() else { break };
+            let stream = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream));
+            if let Ok(stream) = stream {
                 self.spawn(stream, peer, slot);
-                true
             }
-            _ => false,
         }
     }
 
