@@ -1,7 +1,7 @@
 //! Text and page count of a PDF, read in an isolated child process ([`TASK`]): a PDF is a program of sorts, and a
 //! broken one may loop, panic, recurse or ask for all memory. It then ends the child, and only marks its record.
 
-use pdf_extract::{Document, OutputError, PlainTextOutput, output_doc_page};
+use pdf_extract::{Document, Object, OutputError, PlainTextOutput, output_doc_page};
 use serde::{Deserialize, Serialize};
 use std::io::Read;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -71,8 +71,11 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Text, String> {
 fn collect(document: &Document, numbers: &[u32]) -> Result<Text, String> {
     let mut text = String::new();
     let mut unreadable_pages = 0;
+    let mut mended = None;
     for (index, number) in numbers.iter().enumerate() {
-        match page(document, *number) {
+        let page = page(document, *number)
+            .or_else(|| page(mended.get_or_insert_with(|| with_encodings(document)), *number));
+        match page {
             Some(page) => {
                 if index > 0 {
                     text.push('\u{c}');
@@ -113,6 +116,25 @@ fn page(document: &Document, number: u32) -> Option<String> {
         Ok(Err(OutputError::FormatError(_) | OutputError::IoError(_) | OutputError::PdfError(_)))
         | Err(_) => None,
     }
+}
+
+/// A copy whose simple fonts all have an encoding. The reader needs one for letters that a font's own map to Unicode
+/// leaves out, and gives up a page where there is none: title pages set in a decorative font, mostly.
+fn with_encodings(document: &Document) -> Document {
+    let mut mended = document.clone();
+    for object in mended.objects.values_mut() {
+        if let Object::Dictionary(font) = object
+            && font.has_type(b"Font")
+            && !font.has(b"Encoding")
+            && font
+                .get(b"Subtype")
+                .and_then(Object::as_name)
+                .is_ok_and(|kind| kind != b"Type0")
+        {
+            font.set("Encoding", Object::Name(b"WinAnsiEncoding".to_vec()));
+        }
+    }
+    mended
 }
 
 fn protected() -> String {

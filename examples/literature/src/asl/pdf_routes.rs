@@ -68,7 +68,7 @@ pub(super) async fn upload(
     );
     let options = PutOptions {
         content_type: Some(CONTENT_TYPE.into()),
-        content_disposition: Some(zhuji::storage::inline(&part.file_name)),
+        content_disposition: Some(zhuji::storage::inline(&shown_name(&part.file_name))),
         ..PutOptions::default()
     };
     let stream = part.stream.limit(asl.cx.config().max_pdf_bytes.bytes());
@@ -250,6 +250,15 @@ fn key_name(file_name: &str) -> String {
     }
 }
 
+/// The name a browser saves the PDF under. Headers have a limited length, and there a letter can take nine bytes.
+fn shown_name(file_name: &str) -> String {
+    let (stem, extension) = match file_name.rsplit_once('.') {
+        Some((stem, extension)) if extension.eq_ignore_ascii_case("pdf") => (stem, ".pdf"),
+        _ => (file_name, ""),
+    };
+    format!("{}{extension}", &stem[..stem.floor_char_boundary(200)])
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -267,5 +276,15 @@ mod tests {
             assert_eq!(key_name(given), kept);
         }
         assert!(key_name(&"文".repeat(200)).len() <= 80);
+    }
+
+    #[test]
+    fn a_shown_name_keeps_its_ending_and_fits_into_a_header() {
+        assert_eq!(shown_name("肺癌 筛查.PDF"), "肺癌 筛查.pdf");
+        assert_eq!(shown_name("scan"), "scan");
+        let long = shown_name(&format!("{}.pdf", "文".repeat(196)));
+        assert!(long.ends_with("文.pdf"), "{long}");
+        assert!(zhuji::storage::inline(&long).len() < 1024);
+        assert!(zhuji::storage::inline(&shown_name(&"🫁".repeat(200))).len() < 1024);
     }
 }

@@ -394,6 +394,13 @@ function resetImport() {
   $("import-box").hidden = false;
   for (const id of ["import-progress", "import-summary", "import-again"]) $(id).hidden = true;
   showError($("import-error"), null);
+  finished(false);
+}
+
+/** After an import the obvious next step is to close the dialog. */
+function finished(yes) {
+  $("import-close").textContent = yes ? "Done" : "Close";
+  $("import-close").classList.toggle("primary", yes);
 }
 
 async function importFile(file) {
@@ -414,6 +421,7 @@ async function importFile(file) {
   try {
     paintSummary(await importing.done);
     $("import-again").hidden = false;
+    finished(true);
     view.query = "";
     view.page = 1;
     $("query").value = "";
@@ -444,7 +452,7 @@ function paintSummary(summary) {
 
 // --- Health -------------------------------------------------------------------------------------------------------
 
-const HEALTH = { ok: "All systems working", degraded: "Working, with limits", error: "Not available" };
+const HEALTH = { ok: "Healthy", degraded: "Working, with limits", error: "Not available" };
 
 async function watchHealth() {
   for (;;) {

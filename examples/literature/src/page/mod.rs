@@ -38,6 +38,11 @@ pub(crate) fn routes() -> Router {
             "/icon.svg",
             get(|headers: HeaderMap| async move { serve(&headers, "image/svg+xml", ICON) }),
         )
+        // What a browser asks for where no page names an icon: beside an opened PDF.
+        .route(
+            "/favicon.ico",
+            get(|headers: HeaderMap| async move { serve(&headers, "image/svg+xml", ICON) }),
+        )
 }
 
 /// The file, or 304 to a browser that has this very version. `no-cache` means "ask first": after a deployment nobody

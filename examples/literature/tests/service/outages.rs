@@ -9,7 +9,8 @@ use zhuji_testkit::TestPostgres;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn postgres_goes_away_and_comes_back_while_requests_run() {
-    let postgres = TestPostgres::start_own().await;
+    // What was committed must be there after the crash, as on a real server.
+    let postgres = TestPostgres::options().setting("synchronous_commit", "on").start().await;
     let database = postgres.database().await;
     let setup = Setup::with_database_url(&database.url());
     let service = Arc::new(setup.start().await);
@@ -53,7 +54,8 @@ async fn postgres_goes_away_and_comes_back_while_requests_run() {
 
     postgres.restart().await;
     wait_for_health(&service, 200, "\"connected\"").await;
-    assert_eq!(service.upload(&id, "x.pdf", &pdf(2)).await.status, 200);
+    let answer = service.upload(&id, "x.pdf", &pdf(2)).await;
+    assert_eq!(answer.status, 200, "{answer:?}\n{}", service.log().join("\n"));
     assert_eq!(service.extracted(&id).await["extraction"]["pages"], 2);
     stop.store(true, Ordering::Relaxed);
     for load in load {

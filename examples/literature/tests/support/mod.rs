@@ -79,12 +79,7 @@ impl Setup {
     }
 
     pub(crate) async fn start(&self) -> Service {
-        static PROVIDER: Once = Once::new();
-        PROVIDER.call_once(|| {
-            rustls::crypto::ring::default_provider()
-                .install_default()
-                .expect("nobody else installs one");
-        });
+        install_crypto();
         let mut child = Command::new(env!("CARGO_BIN_EXE_literature"))
             .env_clear()
             .envs(self.variables.iter().map(|(name, value)| (name, value)))
@@ -125,6 +120,16 @@ impl Setup {
         keys.sort();
         keys
     }
+}
+
+/// The HTTP clients of these tests bring no cryptography of their own.
+pub(crate) fn install_crypto() {
+    static PROVIDER: Once = Once::new();
+    PROVIDER.call_once(|| {
+        rustls::crypto::ring::default_provider()
+            .install_default()
+            .expect("nobody else installs one");
+    });
 }
 
 fn walk(dir: &Path, found: &mut Vec<PathBuf>) {
