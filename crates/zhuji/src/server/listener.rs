@@ -122,8 +122,12 @@ impl Accept {
         // itself, because tokio may not have heard yet that somebody waits.
         let Ok(socket) = socket.into_std() else { return };
         while let Ok(slot) = self.slots.clone().try_acquire_owned() {
-            let Ok((stream, peer)) = socket.accept() else { break };
-            let stream = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream));
+            let Ok((stream, peer)) = socket.accept() else {
+                break;
+            };
+            let stream = stream
+                .set_nonblocking(true)
+                .and_then(|()| TcpStream::from_std(stream));
             if let Ok(stream) = stream {
                 self.spawn(stream, peer, slot);
             }
