@@ -187,3 +187,133 @@ impl fmt::Debug for OidcRole {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    };
+
+    use futures_util::future::join_all;
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpListener,
+    };
+
+    use super::*;
+    use crate::oss::{client::http_client, endpoint::endpoints};
+
+    /// A token service: answers like the real one, as long as the token is `good`, with keys of so many seconds.
+    async fn token_service(seconds: i64) -> (String, Arc<AtomicUsize>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/", listener.local_addr().unwrap());
+        let asked = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&asked);
+        tokio::spawn(async move {
+            loop {
+                let (mut socket, _) = listener.accept().await.unwrap();
+                let mut request = vec![0; 16 * 1024];
+                let mut length = socket.read(&mut request).await.unwrap();
+                if !String::from_utf8_lossy(&request[..length]).contains("RoleSessionName=") {
+                    length += socket.read(&mut request[length..]).await.unwrap();
+                }
+                let request = String::from_utf8_lossy(&request[..length]).into_owned();
+                let number = count.fetch_add(1, Ordering::SeqCst);
+                assert!(
+                    request.contains("Action=AssumeRoleWithOIDC") && request.contains("RoleArn=acs%3Aram")
+                );
+                let (status, body) = if request.contains("OIDCToken=good") {
+                    let end = Timestamp::from_second(Timestamp::now().as_second() + seconds).unwrap();
+                    let keys = serde_json::json!({
+                        "AccessKeyId": format!("STS.{number}"), "AccessKeySecret": "s", "SecurityToken": "t",
+                        "Expiration": end.to_string(),
+                    });
+                    (
+                        "200 OK",
+                        serde_json::json!({ "RequestId": "R", "Credentials": keys }),
+                    )
+                } else {
+                    let code = "AuthenticationFail.OIDCToken.Expired";
+                    (
+                        "400 Bad Request",
+                        serde_json::json!({ "RequestId": "R1", "Code": code, "Message": "m" }),
+                    )
+                };
+                let body = body.to_string();
+                let head = format!(
+                    "HTTP/1.1 {status}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
+                    body.len()
+                );
+                socket.write_all((head + &body).as_bytes()).await.unwrap();
+            }
+        });
+        (url, asked)
+    }
+
+    fn role(url: String, token_file: PathBuf) -> OidcRole {
+        let config = OssConfig {
+            endpoint: Some(url.clone()),
+            ..OssConfig::default()
+        };
+        let (traffic, _) = endpoints(&config, None, "cn-hangzhou", "demo").unwrap();
+        OidcRole {
+            http: http_client(&traffic, false).unwrap(),
+            url,
+            role_arn: "acs:ram::1:role/x".to_owned(),
+            provider_arn: "acs:ram::1:oidc-provider/y".to_owned(),
+            token_file,
+            current: Mutex::new(None),
+            stale: std::sync::atomic::AtomicBool::new(false),
+        }
+    }
+
+    #[tokio::test]
+    async fn many_callers_cause_one_request() {
+        let (url, asked) = token_service(3600).await;
+        let token = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(token.path(), "good\n").unwrap();
+        let role = role(url, token.path().to_owned());
+        let all = join_all((0..20).map(|_| role.credentials())).await;
+        assert!(all.iter().all(|found| found.as_ref().unwrap().id() == "STS.0"));
+        assert_eq!(asked.load(Ordering::SeqCst), 1);
+        // Refused by OSS: the next caller gets new ones.
+        assert!(role.invalidate(all[0].as_ref().unwrap()));
+        assert_eq!(role.credentials().await.unwrap().id(), "STS.1");
+    }
+
+    #[tokio::test]
+    async fn old_ones_serve_while_the_service_refuses_and_the_token_is_read_again() {
+        let (url, asked) = token_service(60).await;
+        let token = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(token.path(), "good").unwrap();
+        let role = role(url, token.path().to_owned());
+        assert_eq!(role.credentials().await.unwrap().id(), "STS.0");
+        std::fs::write(token.path(), "verysecretexpiredtoken").unwrap();
+        // Less than five minutes are left, so it asks, is refused, and goes on with what it has.
+        assert_eq!(role.credentials().await.unwrap().id(), "STS.0");
+        assert_eq!(asked.load(Ordering::SeqCst), 2);
+        std::fs::write(token.path(), "good").unwrap();
+        assert_eq!(role.credentials().await.unwrap().id(), "STS.2");
+    }
+
+    #[tokio::test]
+    async fn refusals_are_told_without_the_token() {
+        let (url, _) = token_service(3600).await;
+        let token = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(token.path(), "verysecretexpiredtoken").unwrap();
+        let role = role(url, token.path().to_owned());
+        let error = role.credentials().await.unwrap_err();
+        assert_eq!(
+            (error.kind(), error.request_id()),
+            (ErrorKind::Credential, Some("R1"))
+        );
+        assert!(!format!("{error} {error:?} {role:?}").contains("verysecret"));
+        drop(token);
+        let error = role.credentials().await.unwrap_err();
+        assert!(
+            error.to_string().contains("ALIBABA_CLOUD_OIDC_TOKEN_FILE"),
+            "{error}"
+        );
+    }
+}
