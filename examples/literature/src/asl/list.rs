@@ -40,13 +40,14 @@ pub(super) async fn search(
 ) -> HttpResult<Json<Page>> {
     let Query(parameters) = parameters
         .map_err(|_| Problem::bad_request("The query string can't be read: each parameter is given once."))?;
-    let page = number("page", parameters.page.as_deref(), 1, MAX_PAGE)?;
+    let page = number("page", parameters.page.as_deref(), 1, MAX_PAGE).map_err(Problem::bad_request)?;
     let per_page = number(
         "per_page",
         parameters.per_page.as_deref(),
         DEFAULT_PER_PAGE,
         MAX_PER_PAGE,
-    )?;
+    )
+    .map_err(Problem::bad_request)?;
     let query = parameters.query.unwrap_or_default();
     if query.chars().count() > MAX_QUERY_CHARS {
         return Err(Problem::bad_request(format!(
@@ -87,13 +88,12 @@ pub(super) async fn search(
     }))
 }
 
-fn number(name: &str, text: Option<&str>, default: u32, largest: u32) -> HttpResult<u32> {
+fn number(name: &str, text: Option<&str>, default: u32, largest: u32) -> Result<u32, String> {
     let Some(text) = text.filter(|text| !text.is_empty()) else {
         return Ok(default);
     };
     let number = text.parse().ok().filter(|number| (1..=largest).contains(number));
-    number
-        .ok_or_else(|| Problem::bad_request(format!("`{name}` must be a whole number from 1 to {largest}.")))
+    number.ok_or_else(|| format!("`{name}` must be a whole number from 1 to {largest}."))
 }
 
 /// The words of a query in lower case; `"words in quotes"` are one term. NUL, which PostgreSQL's text cannot hold,

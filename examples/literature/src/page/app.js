@@ -318,6 +318,7 @@ function paintDetail() {
   if (has) $("open-pdf").href = `${API}/${encodeURIComponent(known.id)}/pdf`; else $("open-pdf").removeAttribute("href");
   $("upload-label").textContent = has ? "Replace the PDF" : "Choose a PDF";
   $("upload-hint").hidden = has;
+  $("upload-box").classList.toggle("bare", has);
   $("upload-box").hidden = Boolean(upload);
 }
 
