@@ -280,7 +280,8 @@ fn selections(package: &Package) -> Vec<Vec<String>> {
 
 fn doc(_: &Workspace) -> Result<Done> {
     let mut doc = cargo();
-    doc.args(["doc", "--workspace", "--no-deps", "--locked"])
+    // Libraries only: the operator's program has the name of the facade, and their pages would overwrite each other.
+    doc.args(["doc", "--workspace", "--lib", "--no-deps", "--locked"])
         .env("RUSTDOCFLAGS", "-D warnings");
     process::run(&mut doc)?;
     Ok(Done::Passed(String::new()))

@@ -54,8 +54,15 @@ pub(crate) fn table(rows: &[Row]) -> String {
             Verdict::Failed => "FAILED",
             Verdict::Skipped => "SKIPPED",
         };
-        // The first line is enough here: the whole text was printed when it happened.
-        let note = row.note.lines().next().unwrap_or_default();
+        // The beginning is enough here: the whole text was printed when it happened.
+        let note: String = row
+            .note
+            .lines()
+            .next()
+            .unwrap_or_default()
+            .chars()
+            .take(100)
+            .collect();
         let line = format!("{:<width$}  {:>8.1}  {verdict:<7}  {note}", row.step, row.seconds);
         text.push_str(line.trim_end());
         text.push('\n');
