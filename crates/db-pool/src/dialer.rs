@@ -200,8 +200,8 @@ impl Dialer {
             SslMode::Require | SslMode::VerifyCa | SslMode::VerifyFull => (Require, None),
         };
         match (self.attempt(first, notifications.clone()).await, second) {
-            (Err(error), Some(second)) if matches!(error.kind(), ErrorKind::Tls | ErrorKind::Auth) => {
-                // The other way round may be allowed; if it is not either, the first refusal is the one to tell.
+            (Err(error), Some(second)) if asks_for_the_other_way(&error) => {
+                // If that is refused as well, the first refusal is the one to tell.
                 self.attempt(second, notifications).await.map_err(|_| error)
             }
             (result, _) => result,
@@ -293,6 +293,12 @@ impl Dialer {
         };
         tokio::time::timeout(within, look).await.unwrap_or(false)
     }
+}
+
+/// Whether a refusal may be about TLS: the handshake failed, or no rule of `pg_hba.conf` matched. A wrong password is
+/// wrong either way, and tried twice it counts twice where accounts are locked.
+fn asks_for_the_other_way(error: &Error) -> bool {
+    error.kind() == ErrorKind::Tls || error.sql_state().is_some_and(|code| code.code() == "28000")
 }
 
 /// Moves a connection's bytes until it ends.

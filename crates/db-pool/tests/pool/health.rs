@@ -4,7 +4,7 @@ use zhuji_db_pool::{DbConfig, DbPool, ErrorKind};
 use zhuji_health::Outcome;
 use zhuji_testkit::{TestDatabase, TestPostgres};
 
-use crate::{config, pool};
+use crate::{config, eventually, pool};
 
 #[tokio::test]
 async fn saturated_is_not_down_and_down_is_not_saturated() {
@@ -54,7 +54,12 @@ async fn a_wrong_password_is_named() {
     assert_eq!(error.kind(), ErrorKind::Auth, "{error}");
     assert!(error.to_string().contains("check user, password"), "{error}");
     let pool = DbPool::new(&config).unwrap();
-    assert_eq!(pool.health_check().run().await, Outcome::down("auth"));
+    // The refusal itself may take longer than a check waits; the next check knows it.
+    let check = pool.health_check();
+    eventually("the cause is named", async || {
+        check.run().await == Outcome::down("auth")
+    })
+    .await;
 }
 
 #[tokio::test]
