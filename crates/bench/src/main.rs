@@ -30,6 +30,9 @@ struct Args {
     /// Fewer rounds: each suite ends within a minute
     #[arg(long)]
     quick: bool,
+    /// Only the cases whose name contains this, to look closer at one of them; no JSON is written
+    #[arg(long, value_name = "TEXT")]
+    only: Option<String>,
     /// Measures this `literature` binary, in place of the one that is built from the checkout
     #[arg(long, value_name = "PATH")]
     service_binary: Option<PathBuf>,
@@ -64,7 +67,11 @@ fn run(suites: &[Suite], args: &Args) -> anyhow::Result<()> {
     for suite in suites {
         match suite {
             Suite::Service => runtime
-                .block_on(service::run(args.quick, args.service_binary.as_deref()))
+                .block_on(service::run(
+                    args.quick,
+                    args.only.as_deref().unwrap_or_default(),
+                    args.service_binary.as_deref(),
+                ))
                 .context("suite service")?,
         }
     }

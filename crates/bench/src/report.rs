@@ -1,6 +1,6 @@
 //! What a suite found, as a table for people and as JSON for machines.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use serde::Serialize;
@@ -193,8 +193,8 @@ pub(crate) fn table(rows: &[Row]) -> String {
     text
 }
 
-/// Writes `SUITE.json` into `folder`.
-pub(crate) fn write(folder: &Path, suite: &str, rows: &[Row]) -> anyhow::Result<()> {
+/// Writes `SUITE.json` into `folder`, and answers its path.
+pub(crate) fn write(folder: &Path, suite: &str, rows: &[Row]) -> anyhow::Result<PathBuf> {
     #[derive(Serialize)]
     struct Written<'a> {
         suite: &'a str,
@@ -204,7 +204,8 @@ pub(crate) fn write(folder: &Path, suite: &str, rows: &[Row]) -> anyhow::Result<
     let json = serde_json::to_string_pretty(&Written { suite, rows })?;
     std::fs::create_dir_all(folder)
         .and_then(|()| std::fs::write(&file, json + "\n"))
-        .with_context(|| file.display().to_string())
+        .with_context(|| file.display().to_string())?;
+    Ok(file)
 }
 
 #[cfg(test)]
