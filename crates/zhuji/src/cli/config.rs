@@ -18,7 +18,7 @@ pub(crate) fn template(platform: &Platform, format: TemplateFormat) -> ExitCode 
 
 /// `config check` and `config show`.
 pub(crate) fn config(platform: &Platform, set: &[(String, String)], command: &ConfigCommand) -> ExitCode {
-    let mut loader = loader(set);
+    let mut loader = loader(platform, set);
     read(platform, &mut loader);
     let report = loader.report();
     if let ConfigCommand::Show { json } = command {

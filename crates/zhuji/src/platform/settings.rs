@@ -54,7 +54,7 @@ impl Settings {
 /// # Errors
 /// One error with every problem in it.
 pub(crate) fn collect(platform: &Platform, set: &[(String, String)]) -> Result<Settings, Error> {
-    let mut loader = loader(set);
+    let mut loader = loader(platform, set);
     let settings = read(platform, &mut loader);
     let report = loader.report();
     for warning in &report.warnings {
@@ -67,7 +67,7 @@ pub(crate) fn collect(platform: &Platform, set: &[(String, String)]) -> Result<S
 }
 
 /// The sources of this process, with the defaults of its mode.
-pub(crate) fn loader(set: &[(String, String)]) -> Loader {
+pub(crate) fn loader(platform: &Platform, set: &[(String, String)]) -> Loader {
     let sources = Sources::discover(set.iter().cloned());
     // A value that does not parse is reported when its section is read; here it changes no default.
     let env = sources
@@ -80,7 +80,8 @@ pub(crate) fn loader(set: &[(String, String)]) -> Loader {
         env.unwrap_or(AppEnv::Development),
         mode.unwrap_or(DeploymentMode::Standalone),
     );
-    Loader::new(sources.with_defaults(defaults.into_iter().map(|d| (d.name, d.value, d.why))))
+    let name = ("DB_APPLICATION_NAME", platform.name, "the service's name");
+    Loader::new(sources.with_defaults(defaults.into_iter().map(|d| (d.name, d.value, d.why)).chain([name])))
 }
 
 /// Reads every section; what is wrong stays with the loader. `None` if a section could not be read at all.
