@@ -67,7 +67,7 @@ pub(crate) fn run(workspace: &Workspace, args: &TestArgs) -> Result<()> {
         tests.args(["nextest", "run", "--locked"]).args(&args.nextest);
     } else if args.nextest.is_empty() {
         println!("cargo-nextest is not installed: `cargo test` runs the tests instead, more slowly");
-        tests.args(["test", "--workspace", "--all-targets", "--locked"]);
+        tests.args(["test", "--workspace", "--tests", "--locked"]);
     } else {
         return Err("cargo-nextest is not installed: cargo install --locked cargo-nextest".into());
     }
