@@ -6,7 +6,6 @@
 mod support;
 
 use std::ffi::OsStr;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -16,19 +15,39 @@ use thirtyfour::prelude::*;
 use thirtyfour::{ChromiumLikeCapabilities, WebDriver};
 use zhuji_testkit::free_port;
 
-/// Chromium and its driver, in a process group of their own that ends with this value.
+/// Chromium, its driver, and where it leaves its pictures.
 struct Browser {
     driver: WebDriver,
-    process: Child,
     shots: PathBuf,
-    _profile: TempDir,
+    _processes: Processes,
 }
 
-impl Drop for Browser {
+/// The driver's process and the profile directory that tells this Chromium from every other.
+struct Processes {
+    chromedriver: Child,
+    profile: TempDir,
+}
+
+impl Drop for Processes {
     fn drop(&mut self) {
-        let group = rustix::process::Pid::from_child(&self.process);
-        let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
-        let _ = self.process.wait();
+        let _ = self.chromedriver.kill();
+        let _ = self.chromedriver.wait();
+        // A browser outlives its driver. All its processes name the profile directory, and nobody else does.
+        let profile = self.profile.path().to_string_lossy().into_owned();
+        for process in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
+            let pid = process
+                .file_name()
+                .to_string_lossy()
+                .parse()
+                .ok()
+                .and_then(rustix::process::Pid::from_raw);
+            let command = std::fs::read(process.path().join("cmdline")).unwrap_or_default();
+            if let Some(pid) = pid
+                && String::from_utf8_lossy(&command).contains(&profile)
+            {
+                let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+            }
+        }
     }
 }
 
@@ -47,15 +66,18 @@ impl Browser {
         support::install_crypto();
         let profile = tempfile::tempdir().expect("a temporary directory");
         let port = free_port();
-        let process = Command::new(chromedriver)
+        let chromedriver = Command::new(chromedriver)
             .arg(format!("--port={port}"))
             .env("HOME", profile.path())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
-            .process_group(0)
             .spawn()
             .expect("chromedriver runs");
+        let processes = Processes {
+            chromedriver,
+            profile,
+        };
         let mut capabilities = DesiredCapabilities::chrome();
         capabilities
             .set_binary(&chromium.to_string_lossy())
@@ -75,7 +97,10 @@ impl Browser {
         ] {
             capabilities.add_arg(argument).expect("an argument");
         }
-        let data = format!("--user-data-dir={}", profile.path().join("data").display());
+        let data = format!(
+            "--user-data-dir={}",
+            processes.profile.path().join("data").display()
+        );
         capabilities.add_arg(&data).expect("an argument");
         if let Some(width) = phone {
             let metrics =
@@ -101,9 +126,8 @@ impl Browser {
         };
         Some(Self {
             driver,
-            process,
             shots,
-            _profile: profile,
+            _processes: processes,
         })
     }
 
@@ -303,6 +327,7 @@ async fn a_user_imports_uploads_searches_opens_and_deletes() {
         .await;
     let big = file(files.path(), "large.pdf", &large_pdf(96 << 20));
     browser.give_file("pdf-file", &big).await;
+    browser.shot("6-upload").await;
     browser.wait_for("pdf-facts", "96 MB stored").await;
     let seen = browser.run("return window.seen").await;
     let seen: Vec<f64> = seen
@@ -327,7 +352,7 @@ async fn a_user_imports_uploads_searches_opens_and_deletes() {
     browser
         .wait_for("extraction-state", &format!("{pages} pages"))
         .await;
-    browser.shot("6-detail").await;
+    browser.shot("7-detail").await;
 
     // The PDF opens in a tab of its own, through the signed address.
     let before = browser.driver.windows().await.expect("there are windows").len();
@@ -386,7 +411,7 @@ async fn a_user_imports_uploads_searches_opens_and_deletes() {
             .give_file("pdf-file", &file(files.path(), "protected.pdf", &content))
             .await;
         browser.wait_for("extraction-error", "password").await;
-        browser.shot("7-protected").await;
+        browser.shot("8-protected").await;
     }
 
     // The keyboard closes the panel; what is shown survives a reload.
@@ -406,7 +431,7 @@ async fn a_user_imports_uploads_searches_opens_and_deletes() {
     browser.click("record").await;
     browser.click("delete-record").await;
     browser.wait_for("confirm", "removed for good").await;
-    browser.shot("8-confirm").await;
+    browser.shot("9-confirm").await;
     browser.click("confirm-delete").await;
     browser.wait_for("toast", "deleted").await;
     browser

@@ -193,7 +193,8 @@ async fn a_process_killed_during_uploads_leaves_no_half_object_and_no_row_withou
     let setup = Setup::new()
         .await
         .set("ASL_SWEEP_AGE", "1s")
-        .set("ASL_SWEEP_INTERVAL", "1s");
+        .set("ASL_SWEEP_INTERVAL", "1s")
+        .set("JOBS_LEASE", "5s");
     let mut service = setup.start().await;
     let id = service.one_record().await;
 

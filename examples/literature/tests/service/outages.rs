@@ -10,7 +10,10 @@ use zhuji_testkit::TestPostgres;
 #[tokio::test(flavor = "multi_thread")]
 async fn postgres_goes_away_and_comes_back_while_requests_run() {
     // What was committed must be there after the crash, as on a real server.
-    let postgres = TestPostgres::options().setting("synchronous_commit", "on").start().await;
+    let postgres = TestPostgres::options()
+        .setting("synchronous_commit", "on")
+        .start()
+        .await;
     let database = postgres.database().await;
     let setup = Setup::with_database_url(&database.url());
     let service = Arc::new(setup.start().await);
