@@ -5,18 +5,12 @@ use std::process::ExitCode;
 use serde_json::json;
 
 use super::config::print;
-use crate::error::Error;
 use crate::module::{Manifest, Need};
-use crate::platform::{Platform, collect};
+use crate::platform::{Platform, chosen_modules};
 
-pub(crate) fn modules(platform: &Platform, set: &[(String, String)], json: bool) -> Result<ExitCode, Error> {
-    let settings = collect(platform, set)?;
-    let runs = |name| {
-        settings
-            .modules
-            .iter()
-            .any(|module| module.manifest().name == name)
-    };
+pub(crate) fn modules(platform: &Platform, set: &[(String, String)], json: bool) -> ExitCode {
+    let chosen = chosen_modules(platform, set);
+    let runs = |name| chosen.contains(&name);
     if json {
         let rows: Vec<_> = platform
             .manifests()
@@ -31,7 +25,7 @@ pub(crate) fn modules(platform: &Platform, set: &[(String, String)], json: bool)
                 })
             })
             .collect();
-        return Ok(print(&json!(rows).to_string()));
+        return print(&json!(rows).to_string());
     }
     let mut text = String::from("module            runs  routes                    needs\n");
     for manifest in platform.manifests() {
@@ -43,7 +37,7 @@ pub(crate) fn modules(platform: &Platform, set: &[(String, String)], json: bool)
             needs(&manifest).join(", ")
         );
     }
-    Ok(print(&text))
+    print(&text)
 }
 
 fn needs(manifest: &Manifest) -> Vec<String> {

@@ -19,7 +19,11 @@ pub type HttpResult<T> = Result<T, Problem>;
 ///
 /// Answers with `type`, `title`, `status`, `detail` and `request_id`, plus the fields given by [`Problem::with`].
 #[derive(Debug, Clone)]
-pub struct Problem {
+pub struct Problem(Box<Parts>);
+
+/// Behind a box: every handler's `Result` has room for a problem, and hardly any has one.
+#[derive(Debug, Clone)]
+struct Parts {
     status: StatusCode,
     detail: Cow<'static, str>,
     retry_after: Option<Duration>,
@@ -30,13 +34,13 @@ pub struct Problem {
 impl Problem {
     /// A problem of this status.
     pub fn new(status: StatusCode, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self {
+        Self(Box::new(Parts {
             status,
             detail: detail.into(),
             retry_after: None,
             fields: Map::new(),
             headers: Vec::new(),
-        }
+        }))
     }
 
     /// 400: the request can't be understood.
@@ -48,6 +52,7 @@ impl Problem {
     pub fn unauthorized(detail: impl Into<Cow<'static, str>>) -> Self {
         let mut problem = Self::new(StatusCode::UNAUTHORIZED, detail);
         problem
+            .0
             .headers
             .push((http::header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")));
         problem
@@ -86,7 +91,7 @@ impl Problem {
     /// 503 with `retry-after`: a dependency is down.
     pub fn unavailable(detail: impl Into<Cow<'static, str>>, retry_after: Duration) -> Self {
         let mut problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, detail);
-        problem.retry_after = Some(retry_after);
+        problem.0.retry_after = Some(retry_after);
         problem
     }
 
@@ -100,35 +105,35 @@ impl Problem {
 
     /// Adds a field to the answer.
     pub fn with(mut self, name: impl Into<String>, value: impl Into<Value>) -> Self {
-        self.fields.insert(name.into(), value.into());
+        self.0.fields.insert(name.into(), value.into());
         self
     }
 
     /// Adds a header to the answer.
     pub fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
-        self.headers.push((name, value));
+        self.0.headers.push((name, value));
         self
     }
 
     /// Writes the cause to the log (not to the answer): an error for a 5xx, a debug line otherwise.
     pub fn caused_by(self, cause: &dyn std::error::Error) -> Self {
         let chain = ErrorChain(cause);
-        if self.status.is_server_error() {
-            tracing::error!(status = self.status.as_u16(), error = %chain, "request failed");
+        if self.0.status.is_server_error() {
+            tracing::error!(status = self.0.status.as_u16(), error = %chain, "request failed");
         } else {
-            tracing::debug!(status = self.status.as_u16(), error = %chain, "request refused");
+            tracing::debug!(status = self.0.status.as_u16(), error = %chain, "request refused");
         }
         self
     }
 
     /// The HTTP status.
     pub fn status(&self) -> StatusCode {
-        self.status
+        self.0.status
     }
 
     /// The sentence for the client.
     pub fn detail(&self) -> &str {
-        &self.detail
+        &self.0.detail
     }
 }
 
@@ -138,32 +143,32 @@ impl IntoResponse for Problem {
         body.insert("type".into(), "about:blank".into());
         body.insert(
             "title".into(),
-            self.status.canonical_reason().unwrap_or("Error").into(),
+            self.0.status.canonical_reason().unwrap_or("Error").into(),
         );
-        body.insert("status".into(), self.status.as_u16().into());
-        body.insert("detail".into(), self.detail.into());
+        body.insert("status".into(), self.0.status.as_u16().into());
+        body.insert("detail".into(), self.0.detail.into());
         if let Some(id) = current_request_id() {
             body.insert("request_id".into(), id.into());
         }
         // The standard members can't be overwritten by accident.
-        for (name, value) in self.fields {
+        for (name, value) in self.0.fields {
             body.entry(name).or_insert(value);
         }
         let mut response = Response::new(Body::from(Value::Object(body).to_string()));
-        *response.status_mut() = self.status;
+        *response.status_mut() = self.0.status;
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        if let Some(wait) = self.retry_after {
+        if let Some(wait) = self.0.retry_after {
             headers.insert(RETRY_AFTER, HeaderValue::from(wait.as_secs().max(1)));
         }
-        headers.extend(self.headers);
+        headers.extend(self.0.headers);
         response
     }
 }
 
 impl std::fmt::Display for Problem {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}: {}", self.status, self.detail)
+        write!(f, "{}: {}", self.0.status, self.0.detail)
     }
 }
 

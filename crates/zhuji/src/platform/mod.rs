@@ -21,7 +21,7 @@ use crate::module::{Manifest, Module};
 pub(crate) use compose::{Composition, Shared, migrate};
 pub(crate) use erased::{Configured, Of, Registered, Running};
 pub(crate) use life::runtime;
-pub(crate) use settings::{Settings, collect, loader, read, schema};
+pub(crate) use settings::{Settings, chosen_modules, collect, loader, read, schema};
 
 /// A service: its name, the modules compiled into it, and nothing that depends on where it will run.
 ///
@@ -130,7 +130,7 @@ impl Platform {
             Command::Config(command) => Ok(cli::config(&self, &args.set, &command)),
             Command::Doctor { json } => cli::doctor(&self, &args.set, json),
             Command::Healthcheck { path } => Ok(cli::healthcheck(&collect(&self, &args.set)?.service, &path)),
-            Command::Modules { json } => cli::modules(&self, &args.set, json),
+            Command::Modules { json } => Ok(cli::modules(&self, &args.set, json)),
         }
     }
 

@@ -66,6 +66,19 @@ pub(crate) fn collect(platform: &Platform, set: &[(String, String)]) -> Result<S
     }
 }
 
+/// The names of the modules that `MODULES` chooses, however complete the other settings are.
+pub(crate) fn chosen_modules(platform: &Platform, set: &[(String, String)]) -> Vec<&'static str> {
+    let chosen = loader(platform, set)
+        .load::<SelectionConfig>()
+        .map(|selection| selection.modules);
+    let chosen = chosen.unwrap_or_default();
+    platform
+        .manifests()
+        .map(|manifest| manifest.name)
+        .filter(|name| is_chosen(&chosen, name))
+        .collect()
+}
+
 /// The sources of this process, with the defaults of its mode.
 pub(crate) fn loader(platform: &Platform, set: &[(String, String)]) -> Loader {
     let sources = Sources::discover(set.iter().cloned());
@@ -81,7 +94,14 @@ pub(crate) fn loader(platform: &Platform, set: &[(String, String)]) -> Loader {
         mode.unwrap_or(DeploymentMode::Standalone),
     );
     let name = ("DB_APPLICATION_NAME", platform.name, "the service's name");
-    Loader::new(sources.with_defaults(defaults.into_iter().map(|d| (d.name, d.value, d.why)).chain([name])))
+    Loader::new(
+        sources.with_defaults(
+            defaults
+                .into_iter()
+                .map(|d| (d.name, d.value, d.why))
+                .chain([name]),
+        ),
+    )
 }
 
 /// Reads every section; what is wrong stays with the loader. `None` if a section could not be read at all.
