@@ -58,6 +58,7 @@ pub(super) async fn import(State(asl): State<Arc<Asl>>, mut part: FilePart) -> H
             Ok::<_, zhuji::db::Error>(inserted)
         })
         .await?;
+    asl.records_changed().await;
     let duplicates = records.len() as u64 - inserted;
     tracing::info!(
         file = part.file_name,

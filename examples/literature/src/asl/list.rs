@@ -65,23 +65,19 @@ pub(super) async fn search(
     let patterns: Vec<String> = terms.iter().map(|term| pattern(term)).collect();
     let phrase = pattern(&terms.join(" "));
     let offset = i64::from(page - 1) * i64::from(per_page);
-    let db = asl.cx.db().get().await?;
-    let row = db
-        .query_one(
-            "select count(*) from literatures where search_text like all($1)",
-            &[&patterns],
-        )
-        .await?;
+    let total = asl.total(&patterns).await?;
     // Records with the words side by side come first; then the order of the import.
     let sql = format!(
         "select {COLUMNS} from literatures where search_text like all($1) \
          order by (search_text like $2) desc, id limit $3 offset $4"
     );
-    let rows = db
+    let rows = asl
+        .cx
+        .db()
         .query(&sql, &[&patterns, &phrase, &i64::from(per_page), &offset])
         .await?;
     Ok(Json(Page {
-        total: row.get(0),
+        total,
         page,
         per_page,
         items: rows.iter().map(Literature::from_row).collect(),

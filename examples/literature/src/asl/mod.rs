@@ -13,6 +13,7 @@ mod pdf;
 mod pdf_routes;
 mod record;
 mod sweep;
+mod total;
 
 use extraction::ExtractPdf;
 use std::sync::Arc;
@@ -38,7 +39,7 @@ pub(crate) struct Asl {
 
 impl Module for Asl {
     const MANIFEST: Manifest = Manifest::new("asl")
-        .needs(&[Need::Database, Need::Storage, Need::Jobs])
+        .needs(&[Need::Database, Need::Storage, Need::Cache, Need::Jobs])
         .migrations(MIGRATIONS)
         .isolated(&[excel::TASK, pdf::TASK]);
 

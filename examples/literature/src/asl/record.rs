@@ -120,6 +120,7 @@ pub(super) async fn delete(State(asl): State<Arc<Asl>>, RecordId(id): RecordId) 
         .query_opt(sql, &[&id])
         .await?
         .ok_or_else(no_such_record)?;
+    asl.records_changed().await;
     if let Some(key) = row.get::<_, Option<String>>(0) {
         asl.remove_object(&key).await;
     }
