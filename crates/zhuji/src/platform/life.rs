@@ -112,9 +112,8 @@ async fn live(
     health.mark_ready();
     tracing::info!(
         address = %listener.address(),
-        mode = ?settings.service.mode(),
+        mode = settings.service.mode().as_str(),
         modules = service.names().join(","),
-        version = platform.version,
         "listening"
     );
 

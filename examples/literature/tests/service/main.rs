@@ -8,4 +8,5 @@ mod cloud;
 mod operator;
 mod outages;
 mod refusals;
+mod signals;
 mod walk;
