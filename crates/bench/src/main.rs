@@ -33,6 +33,9 @@ struct Args {
     /// Only the cases whose name contains this, to look closer at one of them; no JSON is written
     #[arg(long, value_name = "TEXT")]
     only: Option<String>,
+    /// Keeps what is stored below this folder, in place of target/bench
+    #[arg(long, value_name = "PATH")]
+    folder: Option<PathBuf>,
     /// Measures this `literature` binary, in place of the one that is built from the checkout
     #[arg(long, value_name = "PATH")]
     service_binary: Option<PathBuf>,
@@ -66,13 +69,17 @@ fn run(suites: &[Suite], args: &Args) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     for suite in suites {
         match suite {
-            Suite::Service => runtime
-                .block_on(service::run(
-                    args.quick,
-                    args.only.as_deref().unwrap_or_default(),
-                    args.service_binary.as_deref(),
-                ))
-                .context("suite service")?,
+            Suite::Service => {
+                let options = service::Options {
+                    quick: args.quick,
+                    only: args.only.clone().unwrap_or_default(),
+                    folder: args.folder.clone(),
+                    binary: args.service_binary.clone(),
+                };
+                runtime
+                    .block_on(service::run(&options))
+                    .context("suite service")?;
+            }
         }
     }
     Ok(())

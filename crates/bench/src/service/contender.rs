@@ -65,16 +65,24 @@ impl Contender {
         let program = std::env::current_exe()?;
         let mut theirs = Self::new("theirs", postgres, folder, program, &[PEER_COMMAND]).await?;
         theirs.upload_path = |id| format!("/pdf/{id}");
-        theirs.database.execute(peer::SCHEMA).await;
+        for tables in peer::SCHEMA {
+            theirs.database.execute(tables).await;
+        }
         theirs.fresh = (0..records).map(|_| Uuid::new_v4()).collect();
         let values: Vec<String> = theirs
             .fresh
             .iter()
             .enumerate()
-            .map(|(number, id)| format!("('{id}', '{}')", title(number)))
+            .map(|(number, id)| {
+                let title = title(number);
+                format!("('{id}', sha256('{title}'), '{title}', lower('{title}'))")
+            })
             .collect();
-        let insert = format!("insert into literatures (id, title) values {}", values.join(", "));
-        theirs.database.execute(&insert).await;
+        let insert = "insert into literatures (id, fingerprint, title, search_text) values";
+        theirs
+            .database
+            .execute(&format!("{insert} {}", values.join(", ")))
+            .await;
         Ok(theirs)
     }
 
@@ -140,17 +148,25 @@ impl Contender {
             .collect())
     }
 
-    /// Removes all stored PDFs, unseen by the service. Answers how many there were and their size.
-    pub(super) fn clear(&self) -> std::io::Result<(usize, u64)> {
+    /// The PDFs that are on the disk: how many, and their bytes together.
+    pub(super) fn stored(&self) -> std::io::Result<(usize, u64)> {
         let mut found = (0, 0);
-        for entry in walk(&self.uploads())? {
-            if entry.extension().is_some_and(|extension| extension == "pdf") {
-                found.0 += 1;
-                found.1 += entry.metadata()?.len();
-                std::fs::remove_file(entry)?;
-            }
+        for pdf in self.pdfs()? {
+            found.0 += 1;
+            found.1 += pdf.metadata()?.len();
         }
         Ok(found)
+    }
+
+    /// Removes all stored PDFs, unseen by the service.
+    pub(super) fn clear(&self) -> std::io::Result<()> {
+        self.pdfs()?.into_iter().try_for_each(std::fs::remove_file)
+    }
+
+    fn pdfs(&self) -> std::io::Result<Vec<PathBuf>> {
+        let mut files = walk(&self.uploads())?;
+        files.retain(|file| file.extension().is_some_and(|extension| extension == "pdf"));
+        Ok(files)
     }
 
     fn uploads(&self) -> PathBuf {

@@ -4,7 +4,7 @@ mod cases;
 mod contender;
 mod peer;
 
-use std::path::Path;
+use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::Context;
@@ -27,10 +27,22 @@ pub(crate) fn run_peer() -> anyhow::Result<()> {
         .block_on(peer::run())
 }
 
+/// How the suite is run.
+#[derive(Debug)]
+pub(crate) struct Options {
+    pub(crate) quick: bool,
+    /// Only the cases whose name contains this.
+    pub(crate) only: String,
+    /// Where the services keep what they store; none: on the checkout's own disk, because /tmp may be memory.
+    pub(crate) folder: Option<PathBuf>,
+    /// The `literature` binary; none: it is built.
+    pub(crate) binary: Option<PathBuf>,
+}
+
 /// Runs the suite, prints its table and writes `service.json`.
-pub(crate) async fn run(quick: bool, only: &str, binary: Option<&Path>) -> anyhow::Result<()> {
+pub(crate) async fn run(options: &Options) -> anyhow::Result<()> {
     let workspace = Workspace::find()?;
-    let binary = match binary {
+    let binary = match &options.binary {
         Some(binary) => binary
             .canonicalize()
             .with_context(|| binary.display().to_string())?,
@@ -40,15 +52,14 @@ pub(crate) async fn run(quick: bool, only: &str, binary: Option<&Path>) -> anyho
     let load_before = machine::load_average();
     let results = workspace.results();
     std::fs::create_dir_all(&results)?;
-    // On the checkout's own disk, because /tmp may be memory.
-    let folder = tempfile::tempdir_in(&results)?;
+    let folder = tempfile::tempdir_in(options.folder.as_ref().unwrap_or(&results))?;
     let postgres = TestPostgres::start_own().await;
-    let plan = Plan::new(quick);
+    let plan = Plan::new(options.quick);
     let mut pair = Pair {
         ours: Contender::ours(&postgres, folder.path(), &binary, plan.records()).await?,
         theirs: Contender::theirs(&postgres, folder.path(), plan.records()).await?,
     };
-    let rows = cases::measure(&mut pair, &plan, only).await?;
+    let rows = cases::measure(&mut pair, &plan, &options.only).await?;
 
     println!("\n{}", report::table(&rows));
     let load = |load: Option<f64>| load.map_or("?".to_owned(), |load| format!("{load:.2}"));
@@ -66,7 +77,7 @@ pub(crate) async fn run(quick: bool, only: &str, binary: Option<&Path>) -> anyho
          each to a record without a PDF. The load generator shares the cores; `CPU` is the service's own time per request.\n\
          MB: 10⁶ bytes resident."
     );
-    if only.is_empty() {
+    if options.only.is_empty() {
         println!(
             "Written to {}.",
             report::write(&results, "service", &rows)?.display()
