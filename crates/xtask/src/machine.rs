@@ -35,6 +35,13 @@ pub(crate) const REDIS: Tool = Tool {
     elsewhere: "install Redis 6 or newer so that `redis-server` is in PATH",
 };
 
+pub(crate) const PGBOUNCER: Tool = Tool {
+    name: "PgBouncer",
+    programs: &["pgbouncer"],
+    packages: &["pgbouncer"],
+    elsewhere: "install PgBouncer so that `pgbouncer` is in PATH",
+};
+
 /// Makes the certificates of the TLS tests.
 pub(crate) const OPENSSL: Tool = Tool {
     name: "OpenSSL's command",
@@ -93,8 +100,6 @@ pub(crate) fn install(tool: &Tool) -> Result<()> {
         let advice = "it cannot be installed without a password; type this once, then start again";
         return Err(format!("{} is missing: {advice}:\n    sudo sh -c '{typed}'", tool.name).into());
     };
-    // One refresh of the package lists is enough for a whole run.
-    static REFRESHED: AtomicBool = AtomicBool::new(false);
     println!(
         "{} is missing: installing {} …",
         tool.name,
@@ -107,12 +112,28 @@ pub(crate) fn install(tool: &Tool) -> Result<()> {
         );
         Failure::new(format!("{failure}\n{advice}"))
     };
-    if !REFRESHED.swap(true, Ordering::Relaxed) {
-        process::run_quietly(&mut apt(&prefix, &["update"])).map_err(failed)?;
-    }
+    refresh(&prefix).map_err(failed)?;
     let mut arguments = vec!["install", "-y", "--no-install-recommends"];
     arguments.extend(tool.packages);
     process::run_quietly(&mut apt(&prefix, &arguments)).map_err(failed)?;
+    Ok(())
+}
+
+/// Brings the package lists up to date, for what is only downloaded.
+pub(crate) fn refresh_packages() -> Result<()> {
+    if find_in_path("apt-get").is_none() {
+        return Err("this machine has no apt-get".into());
+    }
+    // Without the right to refresh them, the lists that are there have to do.
+    privileges().map_or(Ok(()), |prefix| refresh(&prefix))
+}
+
+/// Once in a run is enough.
+fn refresh(prefix: &[&str]) -> Result<()> {
+    static REFRESHED: AtomicBool = AtomicBool::new(false);
+    if !REFRESHED.swap(true, Ordering::Relaxed) {
+        process::run_quietly(&mut apt(prefix, &["update"]))?;
+    }
     Ok(())
 }
 

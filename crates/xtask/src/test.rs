@@ -6,8 +6,9 @@ use clap::Args;
 use zhuji_testkit::TestPostgres;
 
 use crate::failure::Result;
-use crate::machine::{self, CHROMIUM, OPENSSL, POSTGRES, PYTHON, REDIS};
+use crate::machine::{self, CHROMIUM, OPENSSL, PGBOUNCER, POSTGRES, PYTHON, REDIS};
 use crate::process::{self, cargo};
+use crate::tools::PROMTOOL;
 use crate::workspace::Workspace;
 
 #[derive(Debug, Default, Args)]
@@ -37,10 +38,19 @@ pub(crate) fn run(workspace: &Workspace, args: &TestArgs) -> Result<()> {
             &PYTHON,
             "the OSS server is not tried with the official Python client",
         ),
+        (
+            &PGBOUNCER,
+            "the pool is not tried behind a transaction-mode pooler",
+        ),
     ] {
         if let Err(failure) = machine::ensure(tool) {
             println!("SKIPPED: {without}: {failure}");
         }
+    }
+
+    let promtool = PROMTOOL.ensure(workspace);
+    if let Err(failure) = &promtool {
+        println!("SKIPPED: the form of the metrics is not checked by promtool: {failure}");
     }
 
     // A cluster for the whole run, unless the caller brings one: a test then only creates a database.
@@ -51,6 +61,7 @@ pub(crate) fn run(workspace: &Workspace, args: &TestArgs) -> Result<()> {
     let url = given.or_else(|| cluster.as_ref().map(|cluster| cluster.postgres.url()));
     let prepared = |mut command: Command| {
         command.envs(url.as_deref().map(|url| ("TEST_DATABASE_URL", url)));
+        command.envs(promtool.as_ref().ok().map(|path| ("PROMTOOL", path)));
         command
     };
 

@@ -22,6 +22,18 @@ pub(crate) struct Crate {
     pub(crate) version: &'static str,
 }
 
+/// A program out of a Debian package that is unpacked and not installed: installing it would start a daemon.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Unpacked {
+    pub(crate) name: &'static str,
+    pub(crate) package: &'static str,
+}
+
+pub(crate) const PROMTOOL: Unpacked = Unpacked {
+    name: "promtool",
+    package: "prometheus",
+};
+
 pub(crate) const TYPOS: Wheel = Wheel {
     name: "typos",
     version: "1.52.0",
@@ -64,6 +76,33 @@ impl Wheel {
             ":all:",
         ]);
         process::run_quietly(pip.arg(format!("{}=={}", self.name, self.version)))?;
+        Ok(program)
+    }
+}
+
+impl Unpacked {
+    /// Finds the program, or unpacks it from its package.
+    pub(crate) fn ensure(&self, workspace: &Workspace) -> Result<PathBuf> {
+        if let Some(found) = machine::find(self.name) {
+            return Ok(found);
+        }
+        let home = workspace.target().join("tools").join(self.package);
+        let program = home.join("usr/bin").join(self.name);
+        if program.exists() {
+            return Ok(program);
+        }
+        println!("{} is missing: unpacking the package {}", self.name, self.package);
+        machine::refresh_packages()?;
+        std::fs::create_dir_all(&home)?;
+        let mut download = Command::new("apt-get");
+        process::run_quietly(download.args(["download", self.package]).current_dir(&home))?;
+        for file in std::fs::read_dir(&home)? {
+            let path = file?.path();
+            if path.extension().is_some_and(|extension| extension == "deb") {
+                process::run_quietly(Command::new("dpkg").arg("-x").arg(&path).arg(&home))?;
+                std::fs::remove_file(&path)?;
+            }
+        }
         Ok(program)
     }
 }
