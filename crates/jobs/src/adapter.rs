@@ -82,7 +82,9 @@ pub struct Claimed {
     pub kind: String,
     /// JSON text.
     pub payload: String,
-    /// The number of this attempt, from 1.
+    /// The number of this claim: greater than that of every earlier claim of the job.
+    pub claim: u64,
+    /// The number of this attempt, from 1. One that was given back is not counted, so the number may come again.
     pub attempt: u32,
     /// Attempts in all.
     pub max_attempts: u32,
@@ -101,6 +103,7 @@ impl Claimed {
         queue: String,
         kind: String,
         payload: String,
+        claim: u64,
         attempt: u32,
         max_attempts: u32,
     ) -> Self {
@@ -109,6 +112,7 @@ impl Claimed {
             queue,
             kind,
             payload,
+            claim,
             attempt,
             max_attempts,
             traceparent: None,
@@ -118,13 +122,15 @@ impl Claimed {
     }
 }
 
-/// What proves that an attempt still owns its job: nobody else has claimed it since.
+/// What proves that a claim still owns its job: nobody has claimed it since, the same worker included.
+///
+/// The number of the attempt would not do: an attempt that is given back is not counted, and its number comes again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Fence {
     /// The job.
     pub id: JobId,
-    /// The number of the attempt.
-    pub attempt: u32,
+    /// The number of the claim.
+    pub claim: u64,
     /// The worker that made it.
     pub worker: WorkerId,
 }
@@ -184,16 +190,18 @@ pub struct SweepRequest {
 /// # Contract
 ///
 /// - **Time is the store's.** Leases, delays and ages are reckoned on one clock, never on a caller's.
-/// - **A claim is exclusive.** `claim` marks what it returns as running with a lease and counts the attempt, all at
-///   once; two calls never return the same job unless its lease ended or it was finished in between. Order: higher
-///   priority, then earlier `run_at`.
+/// - **A claim is exclusive.** `claim` marks what it returns as running with a lease, counts the attempt and numbers the
+///   claim, all at once; two calls never return the same job unless its lease ended or it was finished in between.
+///   Order: higher priority, then earlier `run_at`.
+/// - **A job's claims are numbered upwards**, and nothing ever takes a number back: no two claims of a job have the same
+///   fence.
 /// - **Everything after the claim is fenced.** `renew`, `finish` and `finish_in` change a job only if it is running and
-///   attempt and worker are still the fence's; otherwise they change nothing and say so.
+///   claim and worker are still the fence's; otherwise they change nothing and say so.
 /// - `finish` and `renew` take many at once; a store that can should use one round trip.
 /// - `rescue` makes jobs ready whose lease has ended (or dead, if that was their last attempt). The attempt stays
 ///   counted: it may have done its work.
 /// - `release` gives back whatever `worker` holds in the store besides `keep`, without counting the attempt: claims
-///   whose answer got lost on the way.
+///   whose answer got lost on the way. An older claim of the same job in `keep` keeps nothing.
 /// - `enqueue` of a `unique_key` that an unfinished job of the queue and kind has returns that job's id.
 /// - Every call ends by itself, and may be dropped at any point: it then happened as a whole or not at all.
 #[async_trait]
@@ -211,7 +219,7 @@ pub trait JobsAdapter: Send + Sync + fmt::Debug + 'static {
     async fn claim(&self, request: &ClaimRequest) -> Result<Vec<Claimed>>;
 
     /// Moves the leases of `running` to `lease` from now; returns which of them are still owned.
-    async fn renew(&self, running: &[Fence], lease: Duration) -> Result<Vec<JobId>>;
+    async fn renew(&self, running: &[Fence], lease: Duration) -> Result<Vec<Fence>>;
 
     /// Records how attempts ended; for each, whether it was still owned and so took effect.
     async fn finish(&self, reports: &[Report]) -> Result<Vec<bool>>;
@@ -223,7 +231,7 @@ pub trait JobsAdapter: Send + Sync + fmt::Debug + 'static {
     async fn rescue(&self, limit: usize) -> Result<Rescued>;
 
     /// Gives back what `worker` holds besides `keep`; returns how many.
-    async fn release(&self, worker: WorkerId, keep: &[JobId]) -> Result<u64>;
+    async fn release(&self, worker: WorkerId, keep: &[Fence]) -> Result<u64>;
 
     /// Forgets finished jobs, one small step; returns how many.
     async fn sweep(&self, request: SweepRequest) -> Result<u64>;

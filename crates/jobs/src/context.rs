@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tokio_util::sync::CancellationToken;
 use zhuji_db_pool::Transaction;
 
-use crate::adapter::{Claimed, Fence, JobsAdapter, WorkerId};
+use crate::adapter::{Claimed, Fence, JobsAdapter};
 use crate::error::{Error, ErrorKind, Result};
 use crate::job::JobId;
 
@@ -18,6 +18,7 @@ pub struct JobContext {
 struct Inner {
     adapter: Arc<dyn JobsAdapter>,
     fence: Fence,
+    attempt: u32,
     queue: String,
     kind: String,
     max_attempts: u32,
@@ -30,7 +31,7 @@ struct Inner {
 impl JobContext {
     pub(crate) fn new(
         adapter: Arc<dyn JobsAdapter>,
-        worker: WorkerId,
+        fence: Fence,
         claimed: &Claimed,
         cancelled: CancellationToken,
         completed: Arc<AtomicBool>,
@@ -38,11 +39,8 @@ impl JobContext {
         Self {
             inner: Arc::new(Inner {
                 adapter,
-                fence: Fence {
-                    id: claimed.id,
-                    attempt: claimed.attempt,
-                    worker,
-                },
+                fence,
+                attempt: claimed.attempt,
                 queue: claimed.queue.clone(),
                 kind: claimed.kind.clone(),
                 max_attempts: claimed.max_attempts,
@@ -59,9 +57,9 @@ impl JobContext {
         self.inner.fence.id
     }
 
-    /// The number of this attempt, from 1.
+    /// The number of this attempt, from 1. Attempts that were given back are not counted.
     pub fn attempt(&self) -> u32 {
-        self.inner.fence.attempt
+        self.inner.attempt
     }
 
     /// Attempts the job has in all.

@@ -55,6 +55,8 @@ type Turn = (Reverse<i16>, Timestamp, JobId);
 
 struct Row {
     record: JobRecord,
+    /// How often it was claimed; never taken back.
+    claims: u64,
     worker: Option<WorkerId>,
     lease_until: Timestamp,
 }
@@ -66,7 +68,8 @@ impl Row {
 
     fn is_held_by(&self, fence: &Fence) -> bool {
         self.record.state == JobState::Running
-            && self.record.attempt == fence.attempt
+            && self.record.id == fence.id
+            && self.claims == fence.claim
             && self.worker == Some(fence.worker)
     }
 }
@@ -142,6 +145,7 @@ impl State {
                 traceparent: new.traceparent,
                 request_id: new.request_id,
             },
+            claims: 0,
             worker: None,
             lease_until: now,
         };
@@ -236,6 +240,7 @@ impl JobsAdapter for MemoryAdapter {
             };
             row.worker = Some(request.worker);
             row.lease_until = later(now, request.lease);
+            row.claims += 1;
             let record = &mut row.record;
             record.state = JobState::Running;
             record.attempt += 1;
@@ -250,6 +255,7 @@ impl JobsAdapter for MemoryAdapter {
                     record.queue.clone(),
                     record.kind.clone(),
                     record.payload.clone(),
+                    row.claims,
                     record.attempt,
                     record.max_attempts,
                 )
@@ -258,14 +264,14 @@ impl JobsAdapter for MemoryAdapter {
         Ok(claimed)
     }
 
-    async fn renew(&self, running: &[Fence], lease: Duration) -> Result<Vec<JobId>> {
+    async fn renew(&self, running: &[Fence], lease: Duration) -> Result<Vec<Fence>> {
         let mut state = self.lock();
         let until = later(self.clock.now(), lease);
         let mut kept = Vec::with_capacity(running.len());
         for fence in running {
             if let Some(row) = state.rows.get_mut(&fence.id).filter(|row| row.is_held_by(fence)) {
                 row.lease_until = until;
-                kept.push(fence.id);
+                kept.push(*fence);
             }
         }
         Ok(kept)
@@ -329,15 +335,15 @@ impl JobsAdapter for MemoryAdapter {
         Ok(rescued)
     }
 
-    async fn release(&self, worker: WorkerId, keep: &[JobId]) -> Result<u64> {
+    async fn release(&self, worker: WorkerId, keep: &[Fence]) -> Result<u64> {
         let mut state = self.lock();
         let now = self.clock.now();
         let strays: Vec<JobId> = state
             .running
             .iter()
-            .filter(|id| !keep.contains(id))
-            .filter(|id| state.rows.get(id).is_some_and(|row| row.worker == Some(worker)))
-            .copied()
+            .filter_map(|id| state.rows.get(id))
+            .filter(|row| row.worker == Some(worker) && !keep.iter().any(|fence| row.is_held_by(fence)))
+            .map(|row| row.record.id)
             .collect();
         for id in &strays {
             state.leave(*id, now, Finish::HandBack);

@@ -225,14 +225,26 @@ impl Insert {
 }
 
 /// Fences as one array per column.
-fn fences(fences: impl Iterator<Item = Fence>) -> (Vec<Uuid>, Vec<i32>, Vec<Uuid>) {
+fn fences(fences: impl Iterator<Item = Fence>) -> (Vec<Uuid>, Vec<i64>, Vec<Uuid>) {
     let mut columns = (Vec::new(), Vec::new(), Vec::new());
     for fence in fences {
         columns.0.push(fence.id.as_uuid());
-        columns.1.push(i32::try_from(fence.attempt).unwrap_or(i32::MAX));
+        columns.1.push(bigint(fence.claim));
         columns.2.push(fence.worker.0);
     }
     columns
+}
+
+fn fence(row: &Row, operation: &'static str) -> Result<Fence> {
+    Ok(Fence {
+        id: column::<Uuid>(row, operation, "id")?.into(),
+        claim: column::<i64>(row, operation, "claims")?.unsigned_abs(),
+        worker: WorkerId(column(row, operation, "worker")?),
+    })
+}
+
+fn bigint(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
 }
 
 #[async_trait]
@@ -271,6 +283,7 @@ impl JobsAdapter for PostgresAdapter {
                 queue: request.queue.clone(),
                 kind: column(row, "claim", "kind")?,
                 payload: column(row, "claim", "payload")?,
+                claim: column::<i64>(row, "claim", "claims")?.unsigned_abs(),
                 attempt: column::<i32>(row, "claim", "attempt")?.unsigned_abs(),
                 max_attempts: column::<i32>(row, "claim", "max_attempts")?.unsigned_abs(),
                 traceparent: column(row, "claim", "traceparent")?,
@@ -281,24 +294,17 @@ impl JobsAdapter for PostgresAdapter {
         Ok(claimed)
     }
 
-    async fn renew(&self, running: &[Fence], lease: Duration) -> Result<Vec<JobId>> {
-        let (ids, attempts, workers) = fences(running.iter().copied());
+    async fn renew(&self, running: &[Fence], lease: Duration) -> Result<Vec<Fence>> {
+        let (ids, claims, workers) = fences(running.iter().copied());
         let lease = lease.as_secs_f64();
         let rows = self
-            .query(
-                "renew",
-                "leases",
-                sql::RENEW,
-                &[&ids, &attempts, &workers, &lease],
-            )
+            .query("renew", "leases", sql::RENEW, &[&ids, &claims, &workers, &lease])
             .await?;
-        rows.iter()
-            .map(|row| Ok(column::<Uuid>(row, "renew", "id")?.into()))
-            .collect()
+        rows.iter().map(|row| fence(row, "renew")).collect()
     }
 
     async fn finish(&self, reports: &[Report]) -> Result<Vec<bool>> {
-        let (ids, attempts, workers) = fences(reports.iter().map(|report| report.fence));
+        let (ids, claims, workers) = fences(reports.iter().map(|report| report.fence));
         let mut finishes = Vec::with_capacity(reports.len());
         let mut delays = Vec::with_capacity(reports.len());
         let mut errors = Vec::with_capacity(reports.len());
@@ -313,15 +319,11 @@ impl JobsAdapter for PostgresAdapter {
             delays.push(delay);
             errors.push(error);
         }
-        let params: [&(dyn ToSql + Sync); 6] = [&ids, &attempts, &workers, &finishes, &delays, &errors];
+        let params: [&(dyn ToSql + Sync); 6] = [&ids, &claims, &workers, &finishes, &delays, &errors];
         let rows = self.query("finish", "attempts", sql::FINISH, &params).await?;
         let mut changed = HashSet::with_capacity(rows.len());
         for row in &rows {
-            changed.insert(Fence {
-                id: column::<Uuid>(row, "finish", "id")?.into(),
-                attempt: column::<i32>(row, "finish", "attempt")?.unsigned_abs(),
-                worker: WorkerId(column(row, "finish", "worker")?),
-            });
+            changed.insert(fence(row, "finish")?);
         }
         Ok(reports
             .iter()
@@ -330,8 +332,7 @@ impl JobsAdapter for PostgresAdapter {
     }
 
     async fn finish_in(&self, tx: &Transaction<'_>, fence: Fence) -> Result<bool> {
-        let attempt = i32::try_from(fence.attempt).unwrap_or(i32::MAX);
-        let params: [&(dyn ToSql + Sync); 3] = [&fence.id.as_uuid(), &attempt, &fence.worker.0];
+        let params: [&(dyn ToSql + Sync); 3] = [&fence.id.as_uuid(), &bigint(fence.claim), &fence.worker.0];
         let changed = tx.execute(sql::FINISH_IN, &params).await;
         Ok(changed.map_err(|source| explain("complete", &fence.id.to_string(), source))? == 1)
     }
@@ -349,9 +350,9 @@ impl JobsAdapter for PostgresAdapter {
         Ok(rescued)
     }
 
-    async fn release(&self, worker: WorkerId, keep: &[JobId]) -> Result<u64> {
-        let keep: Vec<Uuid> = keep.iter().map(|id| id.as_uuid()).collect();
-        let released = self.pool.execute(sql::RELEASE, &[&worker.0, &keep]).await;
+    async fn release(&self, worker: WorkerId, keep: &[Fence]) -> Result<u64> {
+        let (ids, claims, _) = fences(keep.iter().copied());
+        let released = self.pool.execute(sql::RELEASE, &[&worker.0, &ids, &claims]).await;
         released.map_err(|source| explain("release", "claims", source))
     }
 

@@ -27,25 +27,25 @@ WITH next AS (
     FOR UPDATE SKIP LOCKED
 )
 UPDATE zhuji_jobs.job j
-SET state = 'running', attempt = j.attempt + 1, started_at = now(), worker = $4,
+SET state = 'running', attempt = j.attempt + 1, claims = j.claims + 1, started_at = now(), worker = $4,
     lease_until = now() + make_interval(secs => $5)
 FROM next WHERE j.id = next.id
-RETURNING j.id, j.kind, j.payload::text AS payload, j.attempt, j.max_attempts, j.traceparent, j.request_id,
+RETURNING j.id, j.kind, j.payload::text AS payload, j.claims, j.attempt, j.max_attempts, j.traceparent, j.request_id,
           extract(epoch FROM now() - j.run_at)::float8 AS waited";
 
 /// A row that is locked is being completed in its handler's own transaction: it is left alone, because waiting for it
 /// would hold up the other leases, and counts as still owned.
 pub(super) const RENEW: &str = "
 WITH wanted AS (
-    SELECT * FROM unnest($1::uuid[], $2::int4[], $3::uuid[]) AS w(id, attempt, worker)
+    SELECT * FROM unnest($1::uuid[], $2::int8[], $3::uuid[]) AS w(id, claims, worker)
 ), held AS (
-    SELECT j.id FROM zhuji_jobs.job j JOIN wanted w ON j.id = w.id AND j.attempt = w.attempt AND j.worker = w.worker
+    SELECT j.id FROM zhuji_jobs.job j JOIN wanted w ON j.id = w.id AND j.claims = w.claims AND j.worker = w.worker
     WHERE j.state = 'running'
     FOR UPDATE OF j SKIP LOCKED
 ), renewed AS (
     UPDATE zhuji_jobs.job j SET lease_until = now() + make_interval(secs => $4) FROM held WHERE j.id = held.id
 )
-SELECT j.id FROM zhuji_jobs.job j JOIN wanted w ON j.id = w.id AND j.attempt = w.attempt AND j.worker = w.worker
+SELECT j.id, j.claims, j.worker FROM zhuji_jobs.job j JOIN wanted w ON j.id = w.id AND j.claims = w.claims AND j.worker = w.worker
 WHERE j.state = 'running'";
 
 pub(super) const FINISH: &str = "
@@ -56,14 +56,14 @@ SET state = CASE r.finish WHEN 'done' THEN 'done' WHEN 'dead' THEN 'dead' ELSE '
     finished_at = CASE WHEN r.finish IN ('done', 'dead') THEN now() END,
     error = coalesce(r.error, j.error),
     lease_until = NULL
-FROM unnest($1::uuid[], $2::int4[], $3::uuid[], $4::text[], $5::float8[], $6::text[])
-     AS r(id, attempt, worker, finish, delay, error)
-WHERE j.id = r.id AND j.attempt = r.attempt AND j.worker = r.worker AND j.state = 'running'
-RETURNING j.id, r.attempt, r.worker";
+FROM unnest($1::uuid[], $2::int8[], $3::uuid[], $4::text[], $5::float8[], $6::text[])
+     AS r(id, claims, worker, finish, delay, error)
+WHERE j.id = r.id AND j.claims = r.claims AND j.worker = r.worker AND j.state = 'running'
+RETURNING j.id, r.claims, r.worker";
 
 pub(super) const FINISH_IN: &str = "
 UPDATE zhuji_jobs.job SET state = 'done', finished_at = now(), lease_until = NULL
-WHERE id = $1 AND attempt = $2 AND worker = $3 AND state = 'running'";
+WHERE id = $1 AND claims = $2 AND worker = $3 AND state = 'running'";
 
 pub(super) const RESCUE: &str = "
 WITH lost AS (
@@ -84,7 +84,9 @@ RETURNING j.state";
 
 pub(super) const RELEASE: &str = "
 UPDATE zhuji_jobs.job SET state = 'ready', attempt = attempt - 1, lease_until = NULL
-WHERE state = 'running' AND worker = $1 AND id <> ALL($2::uuid[])";
+WHERE state = 'running' AND worker = $1
+  AND NOT EXISTS (SELECT FROM unnest($2::uuid[], $3::int8[]) AS k(id, claims)
+                  WHERE k.id = job.id AND k.claims = job.claims)";
 
 pub(super) const SWEEP: &str = "
 WITH done AS (

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 
 use super::{Running, Shared, run as run_job};
-use crate::adapter::{ClaimRequest, Claimed};
+use crate::adapter::{ClaimRequest, Claimed, Fence};
 use crate::meters;
 use crate::wake::Signal;
 
@@ -127,20 +127,24 @@ async fn permits(shared: &Shared) -> Option<Vec<Permits>> {
 }
 
 fn start(shared: &Arc<Shared>, claimed: Claimed, permits: Permits) {
+    let fence = Fence {
+        id: claimed.id,
+        claim: claimed.claim,
+        worker: shared.id,
+    };
     let running = Running {
-        attempt: claimed.attempt,
         cancelled: shared.stopping.child_token(),
         lost: shared.kill.child_token(),
         completed: Arc::new(AtomicBool::new(false)),
     };
-    shared.running().insert(claimed.id, running.clone());
+    shared.running().insert(fence, running.clone());
     shared
         .tasks
-        .spawn(run_job::run(shared.clone(), claimed, running, permits));
+        .spawn(run_job::run(shared.clone(), fence, claimed, running, permits));
 }
 
 pub(super) async fn release_strays(shared: &Shared) -> bool {
-    let keep: Vec<_> = shared.running().keys().copied().collect();
+    let keep = shared.fences();
     match shared.adapter().release(shared.id, &keep).await {
         Ok(released) => {
             shared.strays.store(false, Ordering::SeqCst);

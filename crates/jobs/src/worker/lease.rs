@@ -29,11 +29,11 @@ pub(super) async fn run(shared: Arc<Shared>) {
                 failing = false;
                 let kept: HashSet<_> = kept.into_iter().collect();
                 let running = shared.running();
-                for fence in fences.iter().filter(|fence| !kept.contains(&fence.id)) {
-                    let Some(running) = running.get(&fence.id) else {
+                for fence in fences.iter().filter(|fence| !kept.contains(fence)) {
+                    let Some(running) = running.get(fence) else {
                         continue;
                     };
-                    if running.attempt == fence.attempt && !running.completed.load(Ordering::SeqCst) {
+                    if !running.completed.load(Ordering::SeqCst) {
                         running.cancelled.cancel();
                         running.lost.cancel();
                     }

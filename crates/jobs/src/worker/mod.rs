@@ -24,7 +24,6 @@ pub use self::handle::{StopReport, WorkerHandle};
 pub(crate) use self::upkeep::Upkeep;
 
 use crate::adapter::{Fence, JobsAdapter, WorkerId};
-use crate::job::JobId;
 use crate::job_set::JobSet;
 use crate::jobs::Jobs;
 
@@ -103,8 +102,9 @@ struct Shared {
     id: WorkerId,
     /// Limits this worker alone; the process's permits limit all together.
     own_permits: Option<Arc<Semaphore>>,
-    /// What is running here, for the leases.
-    running: Mutex<HashMap<JobId, Running>>,
+    /// What is running here, for the leases. By claim and not by job: this worker may have claimed a job again before
+    /// its task of the earlier claim has come to its end.
+    running: Mutex<HashMap<Fence, Running>>,
     /// One task per running job.
     tasks: TaskTracker,
     /// No more claims; handlers are told.
@@ -123,7 +123,6 @@ struct Shared {
 
 #[derive(Clone)]
 struct Running {
-    attempt: u32,
     /// Told to the handler.
     cancelled: CancellationToken,
     /// The job belongs to someone else now: the handler is dropped.
@@ -137,18 +136,13 @@ impl Shared {
         &self.jobs.inner.adapter
     }
 
-    fn running(&self) -> MutexGuard<'_, HashMap<JobId, Running>> {
+    fn running(&self) -> MutexGuard<'_, HashMap<Fence, Running>> {
         // No step under the lock can panic half-way, so a poisoned lock is as good as a whole one.
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn fences(&self) -> Vec<Fence> {
-        let fence = |(id, running): (&JobId, &Running)| Fence {
-            id: *id,
-            attempt: running.attempt,
-            worker: self.id,
-        };
-        self.running().iter().map(fence).collect()
+        self.running().keys().copied().collect()
     }
 }
 

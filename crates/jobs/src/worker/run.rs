@@ -29,17 +29,17 @@ enum End {
 
 /// Runs one claimed job and reports how it ended. The permits are held until the report is in the store, so that a
 /// store in trouble slows the claims down.
-pub(super) async fn run(shared: Arc<Shared>, claimed: Claimed, running: Running, _permits: Permits) {
+pub(super) async fn run(
+    shared: Arc<Shared>,
+    fence: Fence,
+    claimed: Claimed,
+    running: Running,
+    _permits: Permits,
+) {
     let span = span(&claimed);
-    let id = claimed.id;
     async {
         let started = Instant::now();
         meters::started(&claimed.queue, &claimed.kind, claimed.waited);
-        let fence = Fence {
-            id,
-            attempt: claimed.attempt,
-            worker: shared.id,
-        };
         let (queue, kind) = (claimed.queue.clone(), claimed.kind.clone());
         let (attempt, max_attempts) = (claimed.attempt, claimed.max_attempts);
         let policy = shared
@@ -47,7 +47,7 @@ pub(super) async fn run(shared: Arc<Shared>, claimed: Claimed, running: Running,
             .get(&kind)
             .map(|handler| handler.policy.clone())
             .unwrap_or_default();
-        let end = drive(&shared, claimed, &running).await;
+        let end = drive(&shared, fence, claimed, &running).await;
         let took = started.elapsed();
         let completed = running.completed.load(Ordering::SeqCst);
         let outcome = match judge(
@@ -75,7 +75,7 @@ pub(super) async fn run(shared: Arc<Shared>, claimed: Claimed, running: Running,
     }
     .instrument(span)
     .await;
-    shared.running().remove(&id);
+    shared.running().remove(&fence);
 }
 
 fn span(claimed: &Claimed) -> Span {
@@ -105,7 +105,7 @@ fn trace_id(traceparent: &str) -> Option<&str> {
     hex.then_some(id)
 }
 
-async fn drive(shared: &Arc<Shared>, claimed: Claimed, running: &Running) -> End {
+async fn drive(shared: &Arc<Shared>, fence: Fence, claimed: Claimed, running: &Running) -> End {
     if shared.stopping.is_cancelled() {
         return End::CutOff;
     }
@@ -115,7 +115,7 @@ async fn drive(shared: &Arc<Shared>, claimed: Claimed, running: &Running) -> End
     };
     let context = JobContext::new(
         shared.adapter().clone(),
-        shared.id,
+        fence,
         &claimed,
         running.cancelled.clone(),
         running.completed.clone(),

@@ -56,6 +56,8 @@ suite!(
     the_process_limit_holds_over_all_workers,
     queues_and_kinds_keep_apart,
     lost_claims_are_given_back,
+    no_two_claims_of_a_job_have_the_same_fence,
+    the_end_of_an_attempt_leaves_the_next_one_its_lease,
     old_finished_jobs_are_forgotten,
     what_can_not_be_stored_is_refused,
     the_context_carries_the_trace,

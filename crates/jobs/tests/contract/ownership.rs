@@ -88,7 +88,7 @@ pub(crate) async fn a_late_completion_is_fenced(kind: &str) {
         (1, 2),
         "the lost attempt counts"
     );
-    let fence = |worker, attempt| Fence { id, attempt, worker };
+    let fence = |worker, claim| Fence { id, claim, worker };
     let late = fence(slow.worker, 1);
     for finish in [
         Finish::Done,
@@ -128,7 +128,7 @@ pub(crate) async fn a_late_completion_is_fenced(kind: &str) {
             .renew(&[late, right], Duration::from_secs(60))
             .await
             .unwrap(),
-        [id]
+        [right]
     );
     let both = [late, right].map(|fence| Report {
         fence,
@@ -215,6 +215,139 @@ pub(crate) async fn a_worker_that_vanishes_is_replaced_after_its_lease(kind: &st
     assert_eq!((seen.all(), job.attempt), (vec![1, 2], 2));
     second.stop(PATIENCE).await;
 }
+
+pub(crate) async fn no_two_claims_of_a_job_have_the_same_fence(kind: &str) {
+    let Bench { jobs, adapter, .. } = &bench(kind).await;
+    let id = jobs.enqueue(&note("x")).await.unwrap();
+    let worker = WorkerId::generate();
+    let request = ClaimRequest {
+        worker,
+        queue: "default".into(),
+        kinds: vec!["note".into()],
+        limit: 1,
+        lease: Duration::from_secs(60),
+    };
+    let claim = || async {
+        let claimed = adapter.claim(&request).await.unwrap().pop().unwrap();
+        assert_eq!(claimed.attempt, 1, "what is given back is not counted");
+        Fence {
+            id,
+            claim: claimed.claim,
+            worker,
+        }
+    };
+    let hand_back = |fence| Report {
+        fence,
+        finish: Finish::HandBack,
+    };
+    let first = claim().await;
+    assert_eq!(adapter.finish(&[hand_back(first)]).await.unwrap(), [true]);
+    let second = claim().await;
+    // The claim of which only the first one's task knows: to keep that is not to keep this.
+    assert_eq!(adapter.release(worker, &[second]).await.unwrap(), 0);
+    assert_eq!(adapter.release(worker, &[first]).await.unwrap(), 1);
+    let third = claim().await;
+    assert!(first.claim < second.claim && second.claim < third.claim);
+    for stale in [first, second] {
+        assert_eq!(adapter.finish(&[hand_back(stale)]).await.unwrap(), [false]);
+    }
+    let minute = Duration::from_secs(60);
+    assert_eq!(
+        adapter.renew(&[first, second, third], minute).await.unwrap(),
+        [third]
+    );
+    assert_eq!(adapter.finish(&[hand_back(third)]).await.unwrap(), [true]);
+}
+
+/// Holds the answer to the first report back until the job that it was about runs again.
+#[derive(Debug)]
+struct SlowAnswer {
+    inner: Arc<dyn JobsAdapter>,
+    again: tokio::sync::Semaphore,
+}
+
+#[async_trait::async_trait]
+impl JobsAdapter for SlowAnswer {
+    fn name(&self) -> &'static str {
+        self.inner.name()
+    }
+
+    async fn enqueue(&self, jobs: Vec<NewJob>) -> Result<Vec<JobId>> {
+        self.inner.enqueue(jobs).await
+    }
+
+    async fn enqueue_in(&self, tx: &zhuji_db_pool::Transaction<'_>, jobs: Vec<NewJob>) -> Result<Vec<JobId>> {
+        self.inner.enqueue_in(tx, jobs).await
+    }
+
+    async fn claim(&self, request: &ClaimRequest) -> Result<Vec<Claimed>> {
+        self.inner.claim(request).await
+    }
+
+    async fn renew(&self, running: &[Fence], lease: Duration) -> Result<Vec<Fence>> {
+        self.inner.renew(running, lease).await
+    }
+
+    async fn finish(&self, reports: &[Report]) -> Result<Vec<bool>> {
+        let answer = self.inner.finish(reports).await;
+        drop(self.again.acquire().await);
+        answer
+    }
+
+    async fn finish_in(&self, tx: &zhuji_db_pool::Transaction<'_>, fence: Fence) -> Result<bool> {
+        self.inner.finish_in(tx, fence).await
+    }
+
+    async fn rescue(&self, limit: usize) -> Result<Rescued> {
+        self.inner.rescue(limit).await
+    }
+
+    async fn release(&self, worker: WorkerId, keep: &[Fence]) -> Result<u64> {
+        self.inner.release(worker, keep).await
+    }
+
+    async fn sweep(&self, request: SweepRequest) -> Result<u64> {
+        self.inner.sweep(request).await
+    }
+
+    async fn get(&self, id: JobId) -> Result<Option<JobRecord>> {
+        self.inner.get(id).await
+    }
+
+    async fn counts(&self) -> Result<Vec<QueueCounts>> {
+        self.inner.counts().await
+    }
+}
+
+pub(crate) async fn the_end_of_an_attempt_leaves_the_next_one_its_lease(kind: &str) {
+    let lease = Duration::from_millis(1200);
+    let config = JobsConfig { lease, ..config() };
+    let Bench { adapter, .. } = &bench_with(kind, config.clone()).await;
+    let slow = Arc::new(SlowAnswer {
+        inner: adapter.clone(),
+        again: tokio::sync::Semaphore::new(0),
+    });
+    let jobs = &Jobs::new(slow.clone(), &config);
+    let attempts = Seen::default();
+    let set = JobSet::new().on({
+        let attempts = attempts.clone();
+        async move |cx, _: Note| {
+            attempts.add(cx.attempt());
+            if cx.attempt() == 1 {
+                return Err(JobError::retry("again, at once, on the same worker"));
+            }
+            slow.again.add_permits(1000);
+            tokio::time::sleep(lease * 3).await;
+            Ok(())
+        }
+    });
+    let worker = start(jobs, set);
+    let id = jobs.enqueue(&note("x")).await.unwrap();
+    let job = state(jobs, id, JobState::Done).await;
+    assert_eq!((attempts.all(), job.attempt), (vec![1, 2], 2));
+    assert_eq!(worker.stop(PATIENCE).await.abandoned, 0);
+}
+
 pub(crate) async fn lost_claims_are_given_back(kind: &str) {
     let Bench { jobs, adapter, .. } = &bench(kind).await;
     let mut ids = Vec::new();
@@ -230,7 +363,12 @@ pub(crate) async fn lost_claims_are_given_back(kind: &str) {
     };
     assert_eq!(adapter.claim(&request).await.unwrap().len(), 3);
     assert_eq!(adapter.release(WorkerId::generate(), &[]).await.unwrap(), 0);
-    assert_eq!(adapter.release(request.worker, &ids[..1]).await.unwrap(), 2);
+    let kept = Fence {
+        id: ids[0],
+        claim: 1,
+        worker: request.worker,
+    };
+    assert_eq!(adapter.release(request.worker, &[kept]).await.unwrap(), 2);
     let states: Vec<_> = [ids[0], ids[1], ids[2]].to_vec();
     let mut found = Vec::new();
     for id in states {
