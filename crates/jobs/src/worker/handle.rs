@@ -97,7 +97,8 @@ impl WorkerHandle {
             handed_back,
             abandoned,
         } = report;
-        tracing::info!(
+        // Not louder: whoever stops workers has the report and knows what it is a part of.
+        tracing::debug!(
             module = shared.queue,
             finished,
             handed_back,
