@@ -4,10 +4,12 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{Method, header};
+use md5::{Digest, Md5};
 use tokio::task::{JoinError, JoinSet};
 
 use super::{
     client::{Client, Request},
+    get,
     put::{self, PART, Receipt, check_crc, etag, unexpected},
     xml::{self, EtagBody, InitiateBody},
 };
@@ -152,20 +154,52 @@ impl Upload {
         let request = put::forbid_overwrite(request, options)?;
         let crc = self.crc.value();
         let mut attempts = 0;
-        let completed = self
-            .retry
+        let completed = put::patience(options, self.retry)
             .run("oss", || {
                 attempts += 1;
                 complete_once(&self.client, &request, crc, attempts > 1)
             })
-            .await;
-        let etag = completed?;
+            .await?;
+        let etag = match completed {
+            Some(etag) => etag,
+            None => self.recognise(&request, &parts).await?,
+        };
         self.open = false;
         Ok(Receipt {
             size: self.size,
             etag,
             crc64: crc,
         })
+    }
+
+    /// The answer to an earlier attempt to complete was lost, and the upload is gone: most probably because that attempt
+    /// succeeded. Only the object itself can prove it.
+    async fn recognise(&self, request: &Request, parts: &[(u32, String)]) -> Result<String> {
+        let unknown = || {
+            let why =
+                "the answer to the completing request was lost, and the object there isn't provably this one";
+            request
+                .error(ErrorKind::Unavailable, why)
+                .with_hint("it is not known whether the object was stored; upload it again")
+        };
+        let found = match self
+            .retry
+            .run("oss", || get::head(&self.client, &self.key, "upload"))
+            .await
+        {
+            Ok(found) => found,
+            Err(error) => return Err(unknown().with_source(error)),
+        };
+        let same = match found.crc64 {
+            Some(crc) => crc == self.crc.value(),
+            // A stand-in without checksums: its ETag names the parts, or nothing does.
+            None => joint_etag(parts).is_some_and(|etag| etag.eq_ignore_ascii_case(&found.etag)),
+        };
+        if found.size == self.size && same {
+            Ok(found.etag)
+        } else {
+            Err(unknown())
+        }
     }
 
     /// Ends the upload without an object. What can't be aborted now is left to the bucket's lifecycle rule.
@@ -177,21 +211,29 @@ impl Upload {
     }
 }
 
-async fn complete_once(client: &Client, request: &Request, crc: u64, again: bool) -> Result<String> {
+/// `None` if the upload is gone and this isn't the first attempt.
+async fn complete_once(client: &Client, request: &Request, crc: u64, again: bool) -> Result<Option<String>> {
     let (headers, body) = match client.send_and_read(request).await {
-        // The answer to an earlier attempt was lost, and that attempt had succeeded: the object proves it.
-        Err(error) if again && error.kind() == ErrorKind::UploadGone => {
-            let head = Request::new("upload", Method::HEAD, &request.key);
-            let answer = client.send(&head).await.map_err(|_| error)?;
-            check_crc(request, answer.headers(), crc)?;
-            return Ok(etag(answer.headers()));
-        }
+        Err(error) if again && error.kind() == ErrorKind::UploadGone => return Ok(None),
         other => other?,
     };
     let completed: EtagBody =
         xml::parse(&body, "CompleteMultipartUploadResult").map_err(|why| unexpected(request, why))?;
     check_crc(request, &headers, crc).map_err(|error| error.with_retryable(false))?;
-    Ok(completed.etag.trim_matches('"').to_owned())
+    Ok(Some(completed.etag.trim_matches('"').to_owned()))
+}
+
+/// The ETag that servers commonly give to an object of these parts: the MD5 of the parts' MD5s, and their number.
+fn joint_etag(parts: &[(u32, String)]) -> Option<String> {
+    let mut digest = Md5::new();
+    for (_, etag) in parts {
+        digest.update(hex::decode(etag).ok().filter(|md5| md5.len() == 16)?);
+    }
+    Some(format!(
+        "{}-{}",
+        hex::encode_upper(digest.finalize()),
+        parts.len()
+    ))
 }
 
 async fn abort(client: &Client, key: &Key, id: &str, retry: RetryPolicy) {

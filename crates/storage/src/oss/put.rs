@@ -55,7 +55,7 @@ pub(super) async fn stream(
     };
     let first = parts.next(PART).await?;
     if parts.is_empty().await? {
-        return retry
+        return patience(options, retry)
             .run("oss", || bytes(client, key, first.clone(), options))
             .await;
     }
@@ -76,6 +76,16 @@ pub(super) async fn stream(
         upload.abort().await;
     }
     stored
+}
+
+/// How often the request that makes the object may be sent. A write that may only create is sent once: if the answer to a
+/// first attempt was lost, a second one would fail on its own success.
+pub(super) fn patience(options: &PutOptions, retry: RetryPolicy) -> RetryPolicy {
+    if options.create_only {
+        RetryPolicy::none()
+    } else {
+        retry
+    }
 }
 
 /// Cuts a stream into parts.

@@ -120,6 +120,49 @@ async fn a_create_only_write_never_fails_on_its_own_success() {
 }
 
 #[tokio::test]
+async fn a_create_only_stream_never_fails_on_its_own_success() {
+    let (server, storage) = start(&[]).await;
+    for (mib, operation) in [(1, "PutObject"), (9, "CompleteMultipartUpload")] {
+        server.clear_requests();
+        server.fail_next(Fault::lose_answer().on_operation(operation));
+        let key = format!("{mib}");
+        let chunks = (0..mib).map(|index| io::Result::Ok(Bytes::from(vec![index as u8; MIB])));
+        let error = storage
+            .upload_stream(&key, stream::iter(chunks), PutOptions::new().create_only())
+            .await
+            .unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unavailable, "{operation}: {error}");
+        let sent = operations(&server)
+            .iter()
+            .filter(|name| *name == operation)
+            .count();
+        assert_eq!(sent, 1, "{operation}");
+        // It had been stored, and stays.
+        assert_eq!(storage.metadata(&key).await.unwrap().size, (mib * MIB) as u64);
+        let chunks = [io::Result::Ok(Bytes::from_static(b"x"))];
+        let again = storage
+            .upload_stream(&key, stream::iter(chunks), PutOptions::new().create_only())
+            .await;
+        assert_eq!(again.unwrap_err().kind(), ErrorKind::AlreadyExists);
+    }
+    no_uploads_left(&server).await;
+}
+
+#[tokio::test]
+async fn another_object_is_not_taken_for_a_completed_upload() {
+    let (server, storage) = start(&[]).await;
+    // The upload was removed by somebody else, and there is an older object under the key.
+    storage.upload("a", "older").await.unwrap();
+    server.fail_next(Fault::status(500, "InternalError").on_operation("CompleteMultipartUpload"));
+    server.fail_next(Fault::status(404, "NoSuchUpload").on_operation("CompleteMultipartUpload"));
+    let error = upload_long(&storage, "a", 9).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+    assert!(error.to_string().contains("not known"), "{error}");
+    assert_eq!(storage.download("a").await.unwrap(), "older");
+    no_uploads_left(&server).await;
+}
+
+#[tokio::test]
 async fn a_truncated_download_is_an_error() {
     let (server, storage) = start(&[]).await;
     storage.upload("a", vec![7_u8; 3 * MIB]).await.unwrap();
