@@ -1,9 +1,9 @@
 //! The last step of a write: from a temporary file to an object.
 
-use std::io;
+use std::{io, os::fd::OwnedFd};
 
 use rustix::{
-    fs::{self, AtFlags},
+    fs::{self, AtFlags, Stat},
     io::Errno,
 };
 
@@ -18,10 +18,22 @@ use crate::{Error, ErrorKind, PutOptions, Result};
 /// Makes a complete temporary file the object `key`. Returns its size and CRC-64.
 pub(super) fn commit(
     root: &Root,
+    temp: TempFile,
+    key: &str,
+    options: &PutOptions,
+    sidecar: bool,
+) -> Result<(u64, u64)> {
+    commit_with(root, temp, key, options, sidecar, |dir| Ok(fs::fsync(dir)?))
+}
+
+/// `sync_dir` pushes the new name to the disk; tests let it fail.
+fn commit_with(
+    root: &Root,
     mut temp: TempFile,
     key: &str,
     options: &PutOptions,
     sidecar: bool,
+    sync_dir: impl Fn(&OwnedFd) -> io::Result<()>,
 ) -> Result<(u64, u64)> {
     let failed = |error: io::Error| from_io("upload", key, error);
     let (size, crc) = (temp.size, temp.crc.value());
@@ -32,17 +44,35 @@ pub(super) fn commit(
         // Before the rename: else the new name could survive a power failure and its content not.
         temp.file.sync_all().map_err(failed)?;
     }
-    let published = publish(root, &mut temp, key, options, sidecar);
-    if published.is_err()
-        && let Ok(stat) = fs::fstat(&temp.file)
-    {
-        // A sidecar has been written for a version that will never be.
-        attributes::forget(root, key, &stat);
+    let (parent, old) = match publish(root, &mut temp, key, options, sidecar) {
+        Ok(published) => published,
+        Err(error) => {
+            if let Ok(stat) = fs::fstat(&temp.file) {
+                // A sidecar has been written for a version that will never be.
+                attributes::forget(root, key, &stat);
+            }
+            return Err(error);
+        }
+    };
+    // From here on the object is visible, whatever is reported: its sidecar stays. The old one's stays too until the new
+    // name is on the disk, because after a power failure the old object could be back; a later start sweeps it.
+    if root.sync {
+        sync_dir(&parent).map_err(failed)?;
     }
-    published.map(|()| (size, crc))
+    if let Some(old) = old {
+        attributes::forget(root, key, &old);
+    }
+    Ok((size, crc))
 }
 
-fn publish(root: &Root, temp: &mut TempFile, key: &str, options: &PutOptions, sidecar: bool) -> Result<()> {
+/// Makes the file visible. Returns its directory and, in sidecar mode, what it replaced.
+fn publish(
+    root: &Root,
+    temp: &mut TempFile,
+    key: &str,
+    options: &PutOptions,
+    sidecar: bool,
+) -> Result<(OwnedFd, Option<Stat>)> {
     let failed = |error: io::Error| match is(&error, &[Errno::XDEV]) {
         true => Error::new(
             ErrorKind::Config,
@@ -54,7 +84,9 @@ fn publish(root: &Root, temp: &mut TempFile, key: &str, options: &PutOptions, si
         false => from_io("upload", key, error),
     };
     let (folder, name) = key.rsplit_once('/').unwrap_or(("", key));
-    for attempt in 0.. {
+    let mut attempt = 0;
+    loop {
+        attempt += 1;
         let parent = match root.dir_or_create(folder) {
             Ok(parent) => parent,
             // Somebody removed an empty directory between our steps.
@@ -73,15 +105,7 @@ fn publish(root: &Root, temp: &mut TempFile, key: &str, options: &PutOptions, si
             temp.rename(&parent, name)
         };
         match moved {
-            Ok(()) => {
-                if root.sync {
-                    fs::fsync(&parent).map_err(|error| failed(error.into()))?;
-                }
-                if let Some(old) = old {
-                    attributes::forget(root, key, &old);
-                }
-                break;
-            }
+            Ok(()) => return Ok((parent, old)),
             Err(error) if attempt < 16 && is(&error, &[Errno::NOENT]) => {}
             // A directory bears the name. If it holds nothing, it is only the trace of deleted objects.
             Err(error)
@@ -102,10 +126,9 @@ fn publish(root: &Root, temp: &mut TempFile, key: &str, options: &PutOptions, si
             Err(error) => return Err(failed(error)),
         }
     }
-    Ok(())
 }
 
-fn is_dir(parent: &std::os::fd::OwnedFd, name: &str) -> bool {
+fn is_dir(parent: &OwnedFd, name: &str) -> bool {
     fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)
         .is_ok_and(|stat| fs::FileType::from_raw_mode(stat.st_mode) == fs::FileType::Directory)
 }
@@ -142,4 +165,35 @@ pub(super) fn remove(root: &Root, key: &str) -> io::Result<()> {
     }
     root.prune_above(key);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::local::temp::TempDir;
+
+    #[test]
+    fn an_object_keeps_its_sidecar_though_its_directory_can_not_be_synced() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = Root::open(dir.path(), true).unwrap();
+        let temp = Arc::new(TempDir::create(&root).unwrap());
+        let options = PutOptions::new().content_type("application/x-test");
+        let put = |text: &str, synced: bool| {
+            let mut file = temp.file().unwrap();
+            file.write(text.as_bytes()).unwrap();
+            commit_with(&root, file, "a", &options, true, |_| {
+                if synced { Ok(()) } else { Err(Errno::IO.into()) }
+            })
+        };
+        put("first", true).unwrap();
+        assert_eq!(put("second", false).unwrap_err().kind(), ErrorKind::Unexpected);
+        let (_, metadata) = attributes::open(&root, "a").unwrap();
+        assert_eq!(
+            (metadata.size, metadata.content_type.as_str()),
+            (6, "application/x-test")
+        );
+        assert!(metadata.crc64.is_some());
+    }
 }
