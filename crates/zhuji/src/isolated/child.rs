@@ -15,11 +15,12 @@ pub(crate) fn run_child(task: Option<IsolatedTask>, memory_bytes: u64, cpu_secon
     let Some(task) = task else {
         return EXIT_UNKNOWN_TASK;
     };
-    limit(Resource::As, memory_bytes);
-    limit(Resource::Cpu, cpu_seconds);
+    limit(Resource::As, memory_bytes, memory_bytes);
+    // The soft limit ends the process by a signal that the parent can tell from one sent by somebody else.
+    limit(Resource::Cpu, cpu_seconds, cpu_seconds + 1);
     // Neither a core file with a patient's data in it nor any other file is ever written.
-    limit(Resource::Core, 0);
-    limit(Resource::Fsize, 0);
+    limit(Resource::Core, 0, 0);
+    limit(Resource::Fsize, 0, 0);
 
     let worker = std::thread::Builder::new()
         .stack_size(STACK_BYTES)
@@ -39,13 +40,13 @@ pub(crate) fn run_child(task: Option<IsolatedTask>, memory_bytes: u64, cpu_secon
     code
 }
 
-fn limit(resource: Resource, value: u64) {
+fn limit(resource: Resource, soft: u64, hard: u64) {
     // Lowering a limit is always allowed; where the kernel refuses all the same, the parent's deadline remains.
     let _ = setrlimit(
         resource,
         Rlimit {
-            current: Some(value),
-            maximum: Some(value),
+            current: Some(soft),
+            maximum: Some(hard),
         },
     );
 }

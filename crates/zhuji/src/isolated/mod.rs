@@ -2,7 +2,8 @@
 //!
 //! A parser that meets a crafted file can loop, exhaust memory or overflow the stack, and none of that can be
 //! caught in the process that serves requests. An [`IsolatedTask`] therefore runs in a child of the same binary,
-//! with no environment, a memory limit set by the kernel, and a deadline after which it is killed.
+//! with no environment, a process group of its own, a memory limit set by the kernel, and a deadline after which it is
+//! killed.
 
 mod child;
 mod parent;

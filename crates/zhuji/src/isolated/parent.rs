@@ -1,6 +1,7 @@
 //! The parent's side: feed the child, read its answer, kill it at the deadline.
 
 use std::fmt;
+use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
@@ -8,9 +9,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
+use rustix::process::Signal;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, Command};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, oneshot};
 
 use super::{CHILD_COMMAND, EXIT_TASK_FAILED, EXIT_UNKNOWN_TASK};
 use crate::BoxError;
@@ -18,7 +20,8 @@ use crate::BoxError;
 /// What a task may use.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Wall-clock time, input included. Default: 60 s.
+    /// Time from the end of the input to the end of the output; also how long the task may leave input untaken. How
+    /// long the input itself takes to arrive is not the task's doing and does not count. Default: 60 s.
     pub time: Duration,
     /// Address space in bytes. Default: 1 GiB.
     pub memory: u64,
@@ -93,23 +96,18 @@ impl Isolated {
             source: Some(error.into()),
             ..fail(IsolatedErrorKind::Spawn)
         })?;
-        let work = exchange(&mut child, input, limits);
-        match tokio::time::timeout(limits.time, work).await {
-            Err(_) => {
-                let _ = child.kill().await;
-                Err(fail(IsolatedErrorKind::TimedOut(limits.time)))
-            }
-            Ok(Err(Stop::Input(error))) => Err(IsolatedError {
-                source: Some(error),
-                ..fail(IsolatedErrorKind::Input)
-            }),
-            Ok(Err(Stop::Output)) => Err(fail(IsolatedErrorKind::OutputTooLarge(limits.output))),
-            Ok(Err(Stop::Io(error))) => Err(IsolatedError {
-                source: Some(error.into()),
-                ..fail(IsolatedErrorKind::Spawn)
-            }),
-            Ok(Ok(answer)) => self.judge(task, answer),
-        }
+        let stopped = match exchange(&mut child, input, limits).await {
+            Ok(answer) => return self.judge(task, answer, limits),
+            Err(stop) => stop,
+        };
+        let _ = child.kill().await;
+        let (kind, source) = match stopped {
+            Stop::Time => (IsolatedErrorKind::TimedOut(limits.time), None),
+            Stop::Input(error) => (IsolatedErrorKind::Input, Some(error)),
+            Stop::Output => (IsolatedErrorKind::OutputTooLarge(limits.output), None),
+            Stop::Io(error) => (IsolatedErrorKind::Spawn, Some(error.into())),
+        };
+        Err(IsolatedError { source, ..fail(kind) })
     }
 
     fn spawn(&self, task: &str, limits: Limits) -> std::io::Result<Child> {
@@ -125,10 +123,12 @@ impl Isolated {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .kill_on_drop(true)
+            // Of its own: Ctrl-C in the terminal is for the service, which ends its children when it is done.
+            .process_group(0)
             .spawn()
     }
 
-    fn judge(&self, task: &'static str, answer: Answer) -> Result<Vec<u8>, IsolatedError> {
+    fn judge(&self, task: &'static str, answer: Answer, limits: Limits) -> Result<Vec<u8>, IsolatedError> {
         let fail = |kind| {
             Err(IsolatedError {
                 module: self.module,
@@ -137,6 +137,16 @@ impl Isolated {
                 source: None,
             })
         };
+        if let Some(signal) = answer.status.signal() {
+            match Signal::from_named_raw(signal) {
+                Some(Signal::XCPU) => return fail(IsolatedErrorKind::TimedOut(limits.time)),
+                // Not ours: an operator, a service manager that ends the whole group, the kernel short of memory.
+                Some(Signal::TERM | Signal::INT | Signal::HUP | Signal::KILL) => {
+                    return fail(IsolatedErrorKind::Interrupted);
+                }
+                _ => {}
+            }
+        }
         match answer.status.code() {
             Some(0) => Ok(answer.output),
             Some(EXIT_TASK_FAILED) => fail(IsolatedErrorKind::Failed(
@@ -163,6 +173,7 @@ struct Answer {
 }
 
 enum Stop {
+    Time,
     Input(BoxError),
     Output,
     Io(std::io::Error),
@@ -182,16 +193,20 @@ where
     else {
         return Err(Stop::Io(std::io::Error::other("the child has no pipes")));
     };
+    let (fed, input_ended) = oneshot::channel();
     let feed = async move {
         let mut input = std::pin::pin!(input);
         while let Some(chunk) = input.next().await {
             let chunk = chunk.map_err(|error| Stop::Input(error.into()))?;
-            // A child that has seen enough closes its end; its answer says why.
-            if stdin.write_all(&chunk).await.is_err() {
-                break;
+            match tokio::time::timeout(limits.time, stdin.write_all(&chunk)).await {
+                Ok(Ok(())) => {}
+                // A child that has seen enough closes its end; its answer says why.
+                Ok(Err(_)) => break,
+                Err(_) => return Err(Stop::Time),
             }
         }
         drop(stdin);
+        let _ = fed.send(());
         Ok(())
     };
     let read = async {
@@ -202,13 +217,27 @@ where
             Ok(output)
         }
     };
-    let ((), output, errors) = tokio::try_join!(feed, read, read_all(stderr, ERRORS_KEPT))?;
-    let status = child.wait().await.map_err(Stop::Io)?;
-    Ok(Answer {
-        status,
-        output,
-        errors,
-    })
+    let work = async {
+        let ((), output, errors) = tokio::try_join!(feed, read, read_all(stderr, ERRORS_KEPT))?;
+        let status = child.wait().await.map_err(Stop::Io)?;
+        Ok(Answer {
+            status,
+            output,
+            errors,
+        })
+    };
+    let too_long = async {
+        // Dropped unsent when the input fails; then `work` has the answer.
+        if input_ended.await.is_err() {
+            std::future::pending::<()>().await;
+        }
+        tokio::time::sleep(limits.time).await;
+    };
+    tokio::select! {
+        biased;
+        answer = work => answer,
+        () = too_long => Err(Stop::Time),
+    }
 }
 
 async fn read_at_most(from: impl AsyncRead + Unpin, limit: u64) -> Result<Vec<u8>, Stop> {
@@ -260,6 +289,9 @@ pub enum IsolatedErrorKind {
     TimedOut(Duration),
     /// It ended without an answer: out of memory, a stack overflow, a panic.
     Crashed,
+    /// Somebody else ended it: an operator, a service manager, the kernel short of memory. The same input may work
+    /// the next time.
+    Interrupted,
     /// It answered with more bytes than allowed.
     OutputTooLarge(u64),
     /// The input stream failed on its way to the child.
@@ -276,6 +308,7 @@ impl fmt::Display for IsolatedErrorKind {
             Self::Failed(message) => f.write_str(message),
             Self::TimedOut(limit) => write!(f, "it took longer than {} s", limit.as_secs_f32()),
             Self::Crashed => f.write_str("it crashed or needed more memory than allowed"),
+            Self::Interrupted => f.write_str("its process was ended from outside"),
             Self::OutputTooLarge(limit) => write!(f, "its output is larger than {limit} bytes"),
             Self::Input => f.write_str("its input could not be read to the end"),
             Self::Spawn => f.write_str("its process could not be started"),
