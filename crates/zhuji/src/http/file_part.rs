@@ -9,6 +9,7 @@ use futures_util::stream::BoxStream;
 use futures_util::{Stream, StreamExt};
 use http::header::CONTENT_TYPE;
 
+use super::form_budget::{Budgeted, FormBudget};
 use super::{HttpResult, Problem};
 
 /// The form field that holds the file.
@@ -44,16 +45,22 @@ impl<S: Send + Sync> FromRequest<S> for FilePart {
             .ok_or_else(|| {
                 Problem::bad_request("Send the file as multipart/form-data in a field named `file`.")
             })?;
-        let mut form = multer::Multipart::new(request.into_body().into_data_stream(), boundary);
+        let budget = FormBudget::new();
+        let body = Budgeted {
+            body: request.into_body().into_data_stream(),
+            budget: budget.clone(),
+        };
+        let mut form = multer::Multipart::new(body, boundary);
         for _ in 0..MAX_FIELDS {
             let Some(field) = form.next_field().await.map_err(refuse)? else {
                 break;
             };
             if field.name() == Some(FIELD) {
+                budget.lift();
                 return Ok(Self {
                     file_name: safe_file_name(field.file_name().unwrap_or_default()),
                     content_type: field.content_type().map(|mime| mime.essence_str().to_owned()),
-                    stream: FileStream::new(form, field),
+                    stream: FileStream::new(form, field, budget),
                 });
             }
         }
@@ -84,16 +91,17 @@ impl std::fmt::Debug for FileStream {
 }
 
 impl FileStream {
-    fn new(form: multer::Multipart<'static>, field: multer::Field<'static>) -> Self {
+    fn new(form: multer::Multipart<'static>, field: multer::Field<'static>, budget: FormBudget) -> Self {
         // After the file's last byte the form must end properly: a body that was cut off between them is not whole.
-        let rest = futures_util::stream::unfold(Some(Box::new((form, field))), |open| async move {
+        let rest = futures_util::stream::unfold(Some(Box::new((form, field, budget))), |open| async move {
             let mut open = open?;
             match open.1.chunk().await {
                 Ok(Some(chunk)) => Some((Ok(chunk), Some(open))),
                 Err(error) => Some((Err(refuse(error)), None)),
                 Ok(None) => {
-                    let (form, field) = *open;
+                    let (form, field, budget) = *open;
                     drop(field);
+                    budget.restore();
                     finish(form).await.err().map(|problem| (Err(problem), None))
                 }
             }

@@ -2,6 +2,7 @@
 
 mod failure;
 mod file_part;
+mod form_budget;
 mod problem;
 
 pub use file_part::{FilePart, FileStream};

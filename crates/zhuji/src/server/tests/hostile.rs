@@ -132,3 +132,25 @@ async fn an_address_of_ten_thousand_characters_is_just_not_there() {
             .starts_with("HTTP/1.1 404")
     );
 }
+
+#[tokio::test]
+async fn an_endless_header_of_a_part_does_not_fill_the_memory() {
+    let server = TestServer::start(routes()).await;
+    for body in [
+        format!("--XX\r\ncontent-disposition: {}", "x".repeat(4 << 20)),
+        "x".repeat(4 << 20),
+        format!(
+            "{}{}",
+            form("a.pdf", "hello", "\r\n--XX\r\nx-long: "),
+            "y".repeat(4 << 20)
+        ),
+        format!(
+            "--XX\r\ncontent-disposition: form-data; name=\"text\"\r\n\r\n{}",
+            "z".repeat(4 << 20)
+        ),
+    ] {
+        let answer = raw(server.address(), &request(&body)).await;
+        assert!(answer.starts_with("HTTP/1.1 413"), "{:.60}: {answer}", body);
+        assert!(answer.contains("beside the file"), "{answer}");
+    }
+}
