@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use zhuji_config::{ByteSize, Config, ConfigEnum, Secret, Url};
+use zhuji_config::{ByteSize, Config, ConfigEnum, Problem, Reader, Secret, Url};
 
 /// What kind of environment this is. Stricter checks and safer defaults in `production`.
 #[derive(ConfigEnum, Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,7 +50,7 @@ pub(crate) struct SelectionConfig {
 
 /// The service itself.
 #[derive(Config, Clone, Debug)]
-#[config(title = "Service")]
+#[config(title = "Service", check = ServiceConfig::check)]
 pub struct ServiceConfig {
     /// What kind of environment this is: `development`, `production` or `test`.
     #[config(env = "APP_ENV", alias = "NODE_ENV", default = "development")]
@@ -94,6 +94,28 @@ impl ServiceConfig {
         self.mode.unwrap_or(DeploymentMode::Standalone)
     }
 
+    fn check(&self, reader: &mut Reader<'_>) {
+        if self.shutdown_timeout < Duration::from_secs(1) {
+            reader.problem(Problem::invalid(
+                "SHUTDOWN_TIMEOUT",
+                "nothing can end in less than 1s",
+            ));
+        }
+        if self.drain_delay >= self.shutdown_timeout {
+            reader.problem(Problem::invalid(
+                "DRAIN_DELAY",
+                "it must be shorter than SHUTDOWN_TIMEOUT, of which it is a part",
+            ));
+        }
+        at_most(
+            &[
+                ("SHUTDOWN_TIMEOUT", self.shutdown_timeout),
+                ("STARTUP_TIMEOUT", self.startup_timeout),
+            ],
+            reader,
+        );
+    }
+
     /// Whether this is production.
     pub fn is_production(&self) -> bool {
         self.env == AppEnv::Production
@@ -102,7 +124,7 @@ impl ServiceConfig {
 
 /// Limits of the HTTP server.
 #[derive(Config, Clone, Debug)]
-#[config(title = "HTTP server", prefixes("HTTP_"), impl_default)]
+#[config(title = "HTTP server", prefixes("HTTP_"), check = HttpConfig::check, impl_default)]
 pub struct HttpConfig {
     /// How long a client may take to send a request's headers.
     #[config(env = "HTTP_HEADER_TIMEOUT", default = "10s")]
@@ -119,6 +141,37 @@ pub struct HttpConfig {
     /// The largest body of a request that is read into memory. Streamed files have limits of their own.
     #[config(env = "HTTP_MAX_BODY", default = "2MiB")]
     pub max_body: ByteSize,
+}
+
+impl HttpConfig {
+    fn check(&self, reader: &mut Reader<'_>) {
+        let limits = [
+            ("HTTP_HEADER_TIMEOUT", self.header_timeout),
+            ("HTTP_BODY_IDLE_TIMEOUT", self.body_idle_timeout),
+            ("HTTP_STALL_TIMEOUT", self.stall_timeout),
+        ];
+        for (name, limit) in limits {
+            if limit.is_zero() {
+                reader.problem(Problem::invalid(name, "0 would end every connection at once"));
+            }
+        }
+        at_most(&limits, reader);
+        if self.max_connections == 0 {
+            reader.problem(Problem::invalid(
+                "HTTP_MAX_CONNECTIONS",
+                "with 0 connections nobody is served",
+            ));
+        }
+    }
+}
+
+/// A limit beyond a day is a slip, and far beyond it is more than a clock can add.
+fn at_most(limits: &[(&str, Duration)], reader: &mut Reader<'_>) {
+    for (name, limit) in limits {
+        if *limit > Duration::from_secs(86_400) {
+            reader.problem(Problem::invalid(name, "it must be a day at most"));
+        }
+    }
 }
 
 /// The language model that modules may call.

@@ -36,7 +36,7 @@ pub(crate) enum Command {
     #[command(after_help = "Example (Dockerfile): HEALTHCHECK CMD [\"/service\", \"healthcheck\"]")]
     Healthcheck {
         /// The endpoint to ask.
-        #[arg(long, default_value = "/health")]
+        #[arg(long, default_value = "/health/live")]
         path: String,
     },
     /// Lists the modules that are compiled in, and which of them this configuration runs.

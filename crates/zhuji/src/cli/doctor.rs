@@ -8,7 +8,7 @@ use zhuji_health::{Check, Outcome};
 
 use super::config::print;
 use crate::error::Error;
-use crate::platform::{Platform, Shared, collect, runtime};
+use crate::platform::{Platform, Settings, collect, runtime};
 
 const CHECK_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -19,29 +19,14 @@ struct Finding {
 }
 
 pub(crate) fn doctor(platform: &Platform, set: &[(String, String)], json: bool) -> Result<ExitCode, Error> {
-    let mut settings = collect(platform, set)?;
-    // A person waits for the answer: a dependency that is not there now is the finding.
-    settings.service.startup_timeout = Duration::ZERO;
-    let findings = runtime()?.block_on(async {
-        let mut findings = vec![Finding {
-            subject: "settings".to_owned(),
-            status: "ok",
-            evidence: "complete".to_owned(),
-        }];
-        match Shared::connect(&settings, settings.service.port).await {
-            Err(error) => findings.push(Finding {
-                subject: "dependencies".to_owned(),
-                status: "error",
-                evidence: error.to_string(),
-            }),
-            Ok(shared) => {
-                for check in shared.health_checks() {
-                    findings.push(try_once(&*check).await);
-                }
-            }
+    let findings = match collect(platform, set) {
+        Err(error) => vec![Finding::error("settings", error.to_string())],
+        Ok(mut settings) => {
+            // A person waits for the answer: a dependency that is not there now is the finding.
+            settings.service.startup_timeout = Duration::ZERO;
+            runtime()?.block_on(look(platform, &settings))
         }
-        findings
-    });
+    };
     let well = findings.iter().all(|finding| finding.status != "error");
     if json {
         let rows: Vec<_> = findings
@@ -62,6 +47,51 @@ pub(crate) fn doctor(platform: &Platform, set: &[(String, String)], json: bool) 
     } else {
         ExitCode::FAILURE
     })
+}
+
+/// Every dependency by itself, so that one that is down hides no other. Migrates nothing.
+async fn look(platform: &Platform, settings: &Settings) -> Vec<Finding> {
+    let factories = &platform.factories;
+    let database = factories
+        .database(settings)
+        .await
+        .map(|db| db.map(|db| db.health_check()));
+    let port = settings.service.port;
+    let storage = factories
+        .storage(settings, port)
+        .await
+        .map(|storage| storage.map(|s| s.health_check()));
+    let cache = factories
+        .cache(settings)
+        .await
+        .map(|cache| cache.map(|cache| cache.health_check()));
+    let mut findings = vec![Finding::ok("settings", "complete")];
+    for (subject, found) in [("database", database), ("storage", storage), ("cache", cache)] {
+        findings.push(match found {
+            Ok(Some(check)) => try_once(&*check).await,
+            Ok(None) => Finding::ok(subject, "not needed by the chosen modules"),
+            Err(error) => Finding::error(subject, error.to_string()),
+        });
+    }
+    findings
+}
+
+impl Finding {
+    fn ok(subject: &str, evidence: &str) -> Self {
+        Self {
+            subject: subject.to_owned(),
+            status: "ok",
+            evidence: evidence.to_owned(),
+        }
+    }
+
+    fn error(subject: &str, evidence: String) -> Self {
+        Self {
+            subject: subject.to_owned(),
+            status: "error",
+            evidence,
+        }
+    }
 }
 
 async fn try_once(check: &dyn Check) -> Finding {

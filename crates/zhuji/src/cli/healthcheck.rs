@@ -5,13 +5,19 @@ use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use crate::platform::{Platform, loader};
 use crate::settings::ServiceConfig;
 
 const TIMEOUT: Duration = Duration::from_secs(3);
 
-/// 0 if the endpoint answers 200, 1 otherwise; says why on standard error.
-pub(crate) fn healthcheck(config: &ServiceConfig, path: &str) -> ExitCode {
-    match ask(config, path) {
+/// 0 if the endpoint answers 200, 1 otherwise; says why on standard error. Needs to know host and port, and asks for
+/// no other setting.
+pub(crate) fn healthcheck(platform: &Platform, set: &[(String, String)], path: &str) -> ExitCode {
+    let Some(config) = loader(platform, set).load::<ServiceConfig>() else {
+        eprintln!("HOST or PORT can't be read; `config check` says why");
+        return ExitCode::FAILURE;
+    };
+    match ask(&config, path) {
         Ok(200) => ExitCode::SUCCESS,
         Ok(status) => {
             eprintln!("{path} answers {status}");

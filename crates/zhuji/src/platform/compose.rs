@@ -17,6 +17,7 @@ use zhuji_logging::LogHandle;
 use zhuji_storage::{Storage, StorageFactory};
 
 use super::{Configured, Running, Settings};
+use crate::BoxError;
 use crate::context::Resources;
 use crate::error::{Error, ErrorKind};
 use crate::isolated::Isolated;
@@ -30,11 +31,11 @@ const FIRST_ROUND: Duration = Duration::from_secs(2);
 const START_RETRY: Duration = Duration::from_millis(500);
 
 /// The handles that all modules share, not yet scoped to one.
-pub(crate) struct Shared {
-    pub(crate) db: Option<DbPool>,
-    pub(crate) storage: Option<Storage>,
-    pub(crate) cache: Option<Cache>,
-    pub(crate) jobs: Option<Jobs>,
+struct Shared {
+    db: Option<DbPool>,
+    storage: Option<Storage>,
+    cache: Option<Cache>,
+    jobs: Option<Jobs>,
 }
 
 /// A composed service: its handles and its modules.
@@ -47,54 +48,64 @@ pub(crate) struct Composition {
     tasks: TaskTracker,
 }
 
+/// The factories of a service, with the adapters that it registered besides the built-in ones.
+#[derive(Default)]
+pub(crate) struct Factories {
+    pub(crate) storage: StorageFactory,
+    pub(crate) cache: CacheFactory,
+    pub(crate) jobs: JobsFactory,
+}
+
+impl Factories {
+    pub(crate) async fn database(&self, settings: &Settings) -> Result<Option<DbPool>, Error> {
+        if !settings.needs_database() {
+            return Ok(None);
+        }
+        connect_database(settings).await.map(Some)
+    }
+
+    pub(crate) async fn storage(&self, settings: &Settings, port: u16) -> Result<Option<Storage>, Error> {
+        if !settings.needs(Need::Storage) {
+            return Ok(None);
+        }
+        let built = self.storage.build(&settings.storage_with_url(port)).await;
+        built.map(Some).map_err(|error| unusable("storage", error))
+    }
+
+    pub(crate) async fn cache(&self, settings: &Settings) -> Result<Option<Cache>, Error> {
+        if !settings.needs(Need::Cache) {
+            return Ok(None);
+        }
+        self.cache
+            .build(&settings.cache)
+            .await
+            .map(Some)
+            .map_err(|error| unusable("cache", error))
+    }
+
+    /// On PostgreSQL this brings the queue's own schema up to date.
+    pub(crate) async fn jobs(&self, settings: &Settings, db: Option<&DbPool>) -> Result<Option<Jobs>, Error> {
+        if !settings.needs(Need::Jobs) {
+            return Ok(None);
+        }
+        let built = self.jobs.build(&settings.jobs, db.cloned()).await;
+        built
+            .map(|jobs| Some(jobs.with_origin(job_origin)))
+            .map_err(|error| unusable("job queue", error))
+    }
+}
+
+fn unusable(what: &str, error: impl Into<BoxError>) -> Error {
+    Error::new(ErrorKind::Dependency, format!("the {what} can't be used")).because(error)
+}
+
 impl Shared {
-    /// Connects what the chosen modules need, waiting for a dependency that is still starting.
-    pub(crate) async fn connect(settings: &Settings, port: u16) -> Result<Self, Error> {
-        let needs = |need| {
-            settings
-                .modules
-                .iter()
-                .any(|module| module.manifest().needs_any(need))
-        };
-        let db = if settings.needs_database() {
-            Some(connect_database(settings).await?)
-        } else {
-            None
-        };
-        let storage = match needs(Need::Storage) {
-            false => None,
-            true => Some(
-                StorageFactory::new()
-                    .build(&settings.storage_with_url(port))
-                    .await
-                    .map_err(|error| {
-                        Error::new(ErrorKind::Dependency, "the storage can't be used").because(error)
-                    })?,
-            ),
-        };
-        let cache = match needs(Need::Cache) {
-            false => None,
-            true => Some(
-                CacheFactory::new()
-                    .build(&settings.cache)
-                    .await
-                    .map_err(|error| {
-                        Error::new(ErrorKind::Dependency, "the cache can't be used").because(error)
-                    })?,
-            ),
-        };
-        let jobs = match needs(Need::Jobs) {
-            false => None,
-            true => Some(
-                JobsFactory::new()
-                    .build(&settings.jobs, db.clone())
-                    .await
-                    .map_err(|error| {
-                        Error::new(ErrorKind::Dependency, "the job queue can't be used").because(error)
-                    })?
-                    .with_origin(job_origin),
-            ),
-        };
+    /// Connects what the chosen modules need, waiting for a database that is still starting.
+    async fn connect(factories: &Factories, settings: &Settings, port: u16) -> Result<Self, Error> {
+        let db = factories.database(settings).await?;
+        let storage = factories.storage(settings, port).await?;
+        let cache = factories.cache(settings).await?;
+        let jobs = factories.jobs(settings, db.as_ref()).await?;
         Ok(Self {
             db,
             storage,
@@ -104,7 +115,7 @@ impl Shared {
     }
 
     /// The checks of all resources.
-    pub(crate) fn health_checks(&self) -> Vec<Arc<dyn Check>> {
+    fn health_checks(&self) -> Vec<Arc<dyn Check>> {
         let db = self.db.as_ref().map(DbPool::health_check);
         let storage = self.storage.as_ref().map(Storage::health_check);
         let cache = self.cache.as_ref().map(Cache::health_check);
@@ -169,11 +180,11 @@ async fn connect_database(settings: &Settings) -> Result<DbPool, Error> {
 
 /// Applies the migrations of all chosen modules, in manifest order.
 pub(crate) async fn migrate(
-    shared: &Shared,
+    db: Option<&DbPool>,
     modules: &[Box<dyn Configured>],
 ) -> Result<Vec<(String, usize)>, Error> {
     let mut applied = Vec::new();
-    let Some(db) = &shared.db else { return Ok(applied) };
+    let Some(db) = db else { return Ok(applied) };
     for manifest in modules.iter().map(|module| module.manifest()) {
         if !manifest.needs_any(Need::Database) {
             continue;
@@ -195,9 +206,13 @@ pub(crate) async fn migrate(
 
 impl Composition {
     /// Connects, migrates and starts every chosen module.
-    pub(crate) async fn new(settings: &mut Settings, port: u16) -> Result<Self, Error> {
-        let shared = Shared::connect(settings, port).await?;
-        migrate(&shared, &settings.modules).await?;
+    pub(crate) async fn new(
+        factories: &Factories,
+        settings: &mut Settings,
+        port: u16,
+    ) -> Result<Self, Error> {
+        let shared = Shared::connect(factories, settings, port).await?;
+        migrate(shared.db.as_ref(), &settings.modules).await?;
         let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
         let common = Common {
             children: Arc::new(Semaphore::new(cores * 2)),

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Router;
 use tokio::net::TcpListener;
 use zhuji_logging::ServiceInfo;
 use zhuji_metrics::{MetricsExporter, MetricsListen};
@@ -85,6 +86,8 @@ async fn live(
     let metrics_listener = match settings.metrics.listen {
         MetricsListen::Address(address) => {
             let app = App::new(operator.clone(), settings.http.body_idle_timeout);
+            // Nothing but probes and metrics there.
+            app.open(Router::new());
             Some(start(
                 bind(&address.ip().to_string(), address.port(), "METRICS_LISTEN").await?,
                 app,
@@ -94,7 +97,7 @@ async fn live(
         _ => None,
     };
 
-    let service = Composition::new(&mut settings, listener.address().port());
+    let service = Composition::new(&platform.factories, &mut settings, listener.address().port());
     let mut service = tokio::select! {
         service = service => service?,
         name = signals.next() => {

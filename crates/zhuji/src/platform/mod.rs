@@ -12,13 +12,16 @@ use std::process::ExitCode;
 
 use axum::Router;
 use clap::{CommandFactory, FromArgMatches};
+use zhuji_cache::CacheFactory;
+use zhuji_jobs::JobsFactory;
+use zhuji_storage::StorageFactory;
 
 use crate::cli::{self, Args, Command, ConfigCommand};
 use crate::error::Error;
 use crate::isolated::{CHILD_COMMAND, IsolatedTask, run_child};
 use crate::module::{Manifest, Module};
 
-pub(crate) use compose::{Composition, Shared, migrate};
+pub(crate) use compose::{Composition, Factories, migrate};
 pub(crate) use erased::{Configured, Of, Registered, Running};
 pub(crate) use life::runtime;
 pub(crate) use settings::{Settings, chosen_modules, collect, loader, read, schema};
@@ -46,6 +49,7 @@ pub struct Platform {
     pub(crate) version: &'static str,
     pub(crate) modules: Vec<Box<dyn Registered>>,
     pub(crate) pages: Router,
+    pub(crate) factories: Factories,
 }
 
 impl fmt::Debug for Platform {
@@ -69,6 +73,7 @@ impl Platform {
             version,
             modules: Vec::new(),
             pages: Router::new(),
+            factories: Factories::default(),
         }
     }
 
@@ -81,6 +86,24 @@ impl Platform {
     /// Routes of the service itself, at the root: its web page, for instance.
     pub fn pages(mut self, pages: Router) -> Self {
         self.pages = self.pages.merge(pages);
+        self
+    }
+
+    /// A factory that knows more storage adapters than the built-in ones: `STORAGE_TYPE` may then name them.
+    pub fn storage_factory(mut self, factory: StorageFactory) -> Self {
+        self.factories.storage = factory;
+        self
+    }
+
+    /// A factory that knows more cache adapters than the built-in ones: `CACHE_TYPE` may then name them.
+    pub fn cache_factory(mut self, factory: CacheFactory) -> Self {
+        self.factories.cache = factory;
+        self
+    }
+
+    /// A factory that knows more job adapters than the built-in ones: `JOBS_TYPE` may then name them.
+    pub fn jobs_factory(mut self, factory: JobsFactory) -> Self {
+        self.factories.jobs = factory;
         self
     }
 
@@ -129,7 +152,7 @@ impl Platform {
             Command::Config(ConfigCommand::Template { format }) => Ok(cli::template(&self, format)),
             Command::Config(command) => Ok(cli::config(&self, &args.set, &command)),
             Command::Doctor { json } => cli::doctor(&self, &args.set, json),
-            Command::Healthcheck { path } => Ok(cli::healthcheck(&collect(&self, &args.set)?.service, &path)),
+            Command::Healthcheck { path } => Ok(cli::healthcheck(&self, &args.set, &path)),
             Command::Modules { json } => Ok(cli::modules(&self, &args.set, json)),
         }
     }

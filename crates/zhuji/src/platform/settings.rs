@@ -39,6 +39,13 @@ impl Settings {
         needs(Need::Database) || (needs(Need::Jobs) && self.jobs.kind == "postgres")
     }
 
+    /// Whether a chosen module asks for it.
+    pub(crate) fn needs(&self, need: Need) -> bool {
+        self.modules
+            .iter()
+            .any(|module| module.manifest().needs_any(need))
+    }
+
     /// The storage's settings, with the address that is really listened on where none was given.
     pub(crate) fn storage_with_url(&self, port: u16) -> StorageConfig {
         let mut storage = self.storage.clone();
@@ -119,8 +126,8 @@ pub(crate) fn read(platform: &Platform, loader: &mut Loader) -> Option<Settings>
     let llm = loader.load::<LlmConfig>();
     let chosen = selection.map(|selection| selection.modules).unwrap_or_default();
     let modules = choose(platform, &chosen, loader);
-    if let (Some(service), Some(storage)) = (&service, &storage) {
-        check_environment(service, storage, loader);
+    if let (Some(service), Some(storage), Some(jobs)) = (&service, &storage, &jobs) {
+        check_environment(service, storage, jobs, loader);
     }
     if let (Some(db), Some(jobs)) = (&db, &jobs) {
         let users = database_users(platform, &chosen, jobs);
@@ -198,12 +205,49 @@ fn is_chosen(chosen: &[String], name: &str) -> bool {
     chosen.is_empty() || chosen.iter().any(|chosen| chosen == name)
 }
 
-/// What no section can see alone.
-fn check_environment(service: &ServiceConfig, storage: &StorageConfig, loader: &mut Loader) {
+/// What no section can see alone: combinations that lose data, or that can't work. In production only; a developer may
+/// try them.
+fn check_environment(
+    service: &ServiceConfig,
+    storage: &StorageConfig,
+    jobs: &JobsConfig,
+    loader: &mut Loader,
+) {
     if !service.is_production() {
         return;
     }
     loader.require("DEPLOYMENT_MODE", service.mode.is_some(), "APP_ENV=production");
+    let mut refuse = |name: &str, reason: &str, mend: &str| {
+        loader.problem(Problem::invalid(name, reason).with_hint(mend));
+    };
+    match (storage.kind.as_str(), service.mode()) {
+        ("memory", _) => refuse(
+            "STORAGE_TYPE",
+            "files in memory are lost at every restart",
+            "Choose `local` or `oss`",
+        ),
+        ("local", DeploymentMode::Cloud) => refuse(
+            "STORAGE_TYPE",
+            "a container's disk goes with it, and no other instance sees it",
+            "Choose `oss`, or another DEPLOYMENT_MODE",
+        ),
+        _ => {}
+    }
+    if jobs.kind == "memory" {
+        refuse(
+            "JOBS_TYPE",
+            "jobs in memory are lost at every restart",
+            "Choose `postgres`",
+        );
+    }
+    if storage.kind == "local" && service.mode() != DeploymentMode::Cloud {
+        let because = "the signed URLs of STORAGE_TYPE=local lead to it";
+        loader.require(
+            "BASE_URL",
+            service.base_url.is_some() || storage.public_url.is_some(),
+            because,
+        );
+    }
     if service.mode() == DeploymentMode::Private && storage.kind == "local" {
         let because = "DEPLOYMENT_MODE=private in production signs its own URLs";
         loader.require("STORAGE_SIGNING_KEY", storage.signing_key.is_some(), because);

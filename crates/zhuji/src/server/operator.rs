@@ -2,7 +2,7 @@
 
 use axum::body::Body;
 use axum::response::Response;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use http::{HeaderMap, Method, StatusCode};
 use jiff::Timestamp;
 
@@ -22,9 +22,22 @@ pub(crate) fn answer(
     if !path.starts_with("/health") && path != "/api/v1/health" && path != "/metrics" {
         return None;
     }
-    if method != Method::GET && method != Method::HEAD {
-        return None;
+    let answer = by_path(endpoints, path, headers)?;
+    if method == Method::GET || method == Method::HEAD {
+        return Some(answer);
     }
+    let mut refusal = reply(
+        StatusCode::METHOD_NOT_ALLOWED,
+        JSON,
+        r#"{"status":"method not allowed"}"#.to_owned(),
+    );
+    refusal
+        .headers_mut()
+        .insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+    Some(refusal)
+}
+
+fn by_path(endpoints: &Endpoints, path: &str, headers: &HeaderMap) -> Option<Response> {
     match path {
         "/health" | "/api/v1/health" => Some(health(endpoints, headers)),
         "/health/live" => Some(match endpoints.health.get() {

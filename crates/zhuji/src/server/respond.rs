@@ -28,6 +28,8 @@ use super::operator;
 use crate::http::Problem;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// When to come back while the modules are coming up.
+const START_RETRY: Duration = Duration::from_secs(1);
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// What the probes read. The health monitor comes when the service has been composed; until then it is starting.
@@ -83,7 +85,15 @@ impl App {
         let mut response = match (answer, shared.router.get()) {
             (Some(response), _) => response,
             (None, None) => {
-                Problem::unavailable("The service is starting.", Duration::from_secs(1)).into_response()
+                let starting =
+                    async { Problem::unavailable("The service is starting.", START_RETRY).into_response() };
+                let trace = TraceContext::accept(parts.headers.get(&TRACEPARENT));
+                RequestContext {
+                    request_id: request_id.clone(),
+                    trace,
+                }
+                .scope(starting)
+                .await
             }
             (None, Some(router)) => {
                 let waits = parts.headers.contains_key(EXPECT);
