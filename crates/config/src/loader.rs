@@ -141,7 +141,7 @@ impl Loader {
         {
             problem.found = None;
         }
-        let unknown = unknown::find(&self.sources, &self.schema);
+        let unknown = unknown::find(&self.sources, &self.schema, &report.problems);
         match self.on_unknown {
             OnUnknown::Warn => report.warnings.extend(unknown),
             OnUnknown::Error => report.problems.extend(unknown),
@@ -399,8 +399,8 @@ struct Own {
         default_note = "`zhuji.toml` in the working directory, where there is one"
     )]
     _file: Option<PathBuf>,
-    /// What an unknown variable under a known prefix does: `error` stops the start, `warn` is only logged. For the day
-    /// of an upgrade that removed a variable.
+    /// What an unknown variable does, under a known prefix or with nearly a known name: `error` stops the start, `warn`
+    /// is only logged. For the day of an upgrade that removed a variable.
     #[config(env = "CONFIG_UNKNOWN", default = "error")]
     unknown: OnUnknown,
 }
