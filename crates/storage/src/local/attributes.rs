@@ -75,19 +75,23 @@ impl Attributes {
         }
     }
 
-    /// Writes the attributes of a file that is complete but not yet visible under `key`.
-    pub(super) fn save(mut self, root: &Root, file: &File, key: &str, sidecar: bool) -> io::Result<()> {
+    /// Writes the attributes of a file that is complete but not yet visible into the file itself. `false` if this file
+    /// system can't hold them: then they belong in a sidecar.
+    pub(super) fn save_inside(&mut self, file: &File) -> io::Result<bool> {
         let stat = fs::fstat(file)?;
         (self.s, self.m) = (stat.st_size as u64, mtime(&stat));
-        if !sidecar {
-            let text = serde_json::to_vec(&self)?;
-            match fs::fsetxattr(file, ATTRIBUTE, &text, XattrFlags::empty()) {
-                Ok(()) => return Ok(()),
-                // No attributes here, or not of this size. A disk that is full fails again below.
-                Err(Errno::OPNOTSUPP | Errno::NOSPC | Errno::TOOBIG | Errno::RANGE | Errno::PERM) => {}
-                Err(error) => return Err(error.into()),
-            }
+        let text = serde_json::to_vec(&*self)?;
+        match fs::fsetxattr(file, ATTRIBUTE, &text, XattrFlags::empty()) {
+            Ok(()) => Ok(true),
+            // No attributes here, or not of this size. A disk that is full fails again with the sidecar.
+            Err(Errno::OPNOTSUPP | Errno::NOSPC | Errno::TOOBIG | Errno::RANGE | Errno::PERM) => Ok(false),
+            Err(error) => Err(error.into()),
         }
+    }
+
+    /// Writes the attributes of a file that is complete but not yet visible under `key` into a sidecar.
+    pub(super) fn save_beside(mut self, root: &Root, file: &File, key: &str) -> io::Result<()> {
+        self.s = fs::fstat(file)?.st_size as u64;
         // The kernel's clock is coarse: two quick writes of a key could share a time and so a sidecar.
         let now = Timestamp::now();
         let time = Timespec {
@@ -182,6 +186,16 @@ pub(super) fn forget(root: &Root, key: &str, old: &Stat) {
     if let Ok(dir) = root.dir(META_DIR) {
         let _ = fs::unlinkat(dir, sidecar_name(key, mtime(old)), AtFlags::empty());
     }
+}
+
+/// Whether there are sidecars.
+pub(super) fn any_sidecar(root: &Root) -> bool {
+    let Ok(entries) = root.dir(META_DIR).and_then(|dir| Ok(fs::Dir::read_from(dir)?)) else {
+        return false;
+    };
+    entries
+        .flatten()
+        .any(|entry| entry.file_name() != c"." && entry.file_name() != c"..")
 }
 
 /// Removes sidecars without a file, which a crash between sidecar and rename leaves behind.

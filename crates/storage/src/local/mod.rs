@@ -12,7 +12,7 @@ mod write;
 use std::{
     fmt,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
 };
 
 use async_trait::async_trait;
@@ -26,6 +26,7 @@ use self::{
     errors::from_io,
     root::Root,
     temp::{TempDir, TempFile},
+    write::Sidecars,
 };
 use crate::{
     Body, ByteStream, Download, Durability, Error, ErrorKind, GetOptions, Key, ListOptions, ListPage,
@@ -53,9 +54,7 @@ pub struct LocalAdapter {
 struct Inner {
     root: Root,
     temp: Arc<TempDir>,
-    sidecar: bool,
-    /// In sidecar mode, one write at a time is made visible: each has to know which version it replaces.
-    turn: Mutex<()>,
+    sidecars: Sidecars,
     signer: Arc<UrlSigner>,
 }
 
@@ -202,11 +201,11 @@ fn open(path: &Path, options: LocalOptions) -> Result<Inner> {
         None => signing_key::load_or_create(&root, &temp).map_err(failed)?,
     };
     let signer = Arc::new(UrlSigner::new(key, options.base_url)?);
+    let sidecars = Sidecars::new(options.sidecars, attributes::any_sidecar(&root));
     let inner = Inner {
         root,
         temp,
-        sidecar: options.sidecars,
-        turn: Mutex::new(()),
+        sidecars,
         signer,
     };
     inner.probe()?;
@@ -228,10 +227,7 @@ impl Inner {
     }
 
     fn commit(&self, temp: TempFile, key: &str, options: &PutOptions) -> Result<(u64, u64)> {
-        let _turn = self
-            .sidecar
-            .then(|| self.turn.lock().unwrap_or_else(PoisonError::into_inner));
-        write::commit(&self.root, temp, key, options, self.sidecar)
+        write::commit(&self.root, temp, key, options, &self.sidecars)
     }
 
     /// Shows that a file can be written.
@@ -325,7 +321,8 @@ impl StorageAdapter for LocalAdapter {
     async fn delete(&self, key: &Key) -> Result<()> {
         let subject = key.clone();
         self.run("delete", key, move |inner| {
-            write::remove(&inner.root, &subject).map_err(|error| from_io("delete", &subject, error))
+            write::remove(&inner.root, &subject, &inner.sidecars)
+                .map_err(|error| from_io("delete", &subject, error))
         })
         .await
     }
@@ -333,8 +330,10 @@ impl StorageAdapter for LocalAdapter {
     async fn delete_many(&self, keys: &[Key]) -> Vec<Result<()>> {
         let (owned, count) = (keys.to_vec(), keys.len());
         let removed = self.run("delete", "many objects", move |inner| {
-            let remove =
-                |key: &Key| write::remove(&inner.root, key).map_err(|error| from_io("delete", key, error));
+            let remove = |key: &Key| {
+                write::remove(&inner.root, key, &inner.sidecars)
+                    .map_err(|error| from_io("delete", key, error))
+            };
             Ok(owned.iter().map(remove).collect::<Vec<_>>())
         });
         removed.await.unwrap_or_else(|error| {

@@ -1,6 +1,10 @@
 //! The last step of a write: from a temporary file to an object.
 
-use std::{io, os::fd::OwnedFd};
+use std::{
+    io,
+    os::fd::OwnedFd,
+    sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+};
 
 use rustix::{
     fs::{self, AtFlags, Stat},
@@ -15,15 +19,59 @@ use super::{
 };
 use crate::{Error, ErrorKind, PutOptions, Result};
 
+/// Whether this store has sidecars.
+///
+/// Without any, writes go on side by side. With sidecars, one write or removal at a time: each has to know which version it
+/// replaces, to remove that one's sidecar. The first file whose attributes don't fit inside turns the one into the other.
+#[derive(Debug)]
+pub(super) struct Sidecars {
+    /// Never try the file itself.
+    always: bool,
+    exist: RwLock<bool>,
+}
+
+/// Held while an object is made visible or removed.
+pub(super) enum Turn<'a> {
+    Shared { _guard: RwLockReadGuard<'a, bool> },
+    Alone { _guard: RwLockWriteGuard<'a, bool> },
+}
+
+impl Sidecars {
+    pub(super) fn new(always: bool, exist: bool) -> Self {
+        Self {
+            always,
+            exist: RwLock::new(always || exist),
+        }
+    }
+
+    /// A turn with other writers if there are no sidecars, else alone.
+    pub(super) fn turn(&self) -> Turn<'_> {
+        // The flag can't be left half-changed by a panic.
+        let shared = self.exist.read().unwrap_or_else(PoisonError::into_inner);
+        if !*shared {
+            return Turn::Shared { _guard: shared };
+        }
+        drop(shared);
+        self.alone()
+    }
+
+    /// A turn alone, to write a sidecar.
+    fn alone(&self) -> Turn<'_> {
+        let mut alone = self.exist.write().unwrap_or_else(PoisonError::into_inner);
+        *alone = true;
+        Turn::Alone { _guard: alone }
+    }
+}
+
 /// Makes a complete temporary file the object `key`. Returns its size and CRC-64.
 pub(super) fn commit(
     root: &Root,
     temp: TempFile,
     key: &str,
     options: &PutOptions,
-    sidecar: bool,
+    sidecars: &Sidecars,
 ) -> Result<(u64, u64)> {
-    commit_with(root, temp, key, options, sidecar, |dir| Ok(fs::fsync(dir)?))
+    commit_with(root, temp, key, options, sidecars, |dir| Ok(fs::fsync(dir)?))
 }
 
 /// `sync_dir` pushes the new name to the disk; tests let it fail.
@@ -32,19 +80,23 @@ fn commit_with(
     mut temp: TempFile,
     key: &str,
     options: &PutOptions,
-    sidecar: bool,
+    sidecars: &Sidecars,
     sync_dir: impl Fn(&OwnedFd) -> io::Result<()>,
 ) -> Result<(u64, u64)> {
     let failed = |error: io::Error| from_io("upload", key, error);
     let (size, crc) = (temp.size, temp.crc.value());
-    Attributes::new(options, crc)
-        .save(root, &temp.file, key, sidecar)
-        .map_err(failed)?;
+    let mut attributes = Attributes::new(options, crc);
+    let inside = !sidecars.always && attributes.save_inside(&temp.file).map_err(failed)?;
+    let turn = if inside { sidecars.turn() } else { sidecars.alone() };
+    let tracked = matches!(turn, Turn::Alone { .. });
+    if !inside {
+        attributes.save_beside(root, &temp.file, key).map_err(failed)?;
+    }
     if root.sync {
         // Before the rename: else the new name could survive a power failure and its content not.
         temp.file.sync_all().map_err(failed)?;
     }
-    let (parent, old) = match publish(root, &mut temp, key, options, sidecar) {
+    let (parent, old) = match publish(root, &mut temp, key, options, tracked) {
         Ok(published) => published,
         Err(error) => {
             if let Ok(stat) = fs::fstat(&temp.file) {
@@ -65,13 +117,13 @@ fn commit_with(
     Ok((size, crc))
 }
 
-/// Makes the file visible. Returns its directory and, in sidecar mode, what it replaced.
+/// Makes the file visible. Returns its directory and, where there are sidecars, what it replaced.
 fn publish(
     root: &Root,
     temp: &mut TempFile,
     key: &str,
     options: &PutOptions,
-    sidecar: bool,
+    tracked: bool,
 ) -> Result<(OwnedFd, Option<Stat>)> {
     let failed = |error: io::Error| match is(&error, &[Errno::XDEV]) {
         true => Error::new(
@@ -94,7 +146,7 @@ fn publish(
             Err(error) if is(&error, &[Errno::NOTDIR, Errno::EXIST]) => return Err(conflict(key, error)),
             Err(error) => return Err(failed(error)),
         };
-        let old = if sidecar {
+        let old = if tracked {
             fs::statat(&parent, name, AtFlags::SYMLINK_NOFOLLOW).ok()
         } else {
             None
@@ -139,7 +191,8 @@ fn conflict(key: &str, error: io::Error) -> Error {
 }
 
 /// Removes an object and the directories it leaves empty.
-pub(super) fn remove(root: &Root, key: &str) -> io::Result<()> {
+pub(super) fn remove(root: &Root, key: &str, sidecars: &Sidecars) -> io::Result<()> {
+    let _turn = sidecars.turn();
     let (folder, name) = key.rsplit_once('/').unwrap_or(("", key));
     let gone = [Errno::NOENT, Errno::NOTDIR];
     let parent = match root.dir(folder) {
@@ -180,10 +233,11 @@ mod tests {
         let root = Root::open(dir.path(), true).unwrap();
         let temp = Arc::new(TempDir::create(&root).unwrap());
         let options = PutOptions::new().content_type("application/x-test");
+        let sidecars = Sidecars::new(true, false);
         let put = |text: &str, synced: bool| {
             let mut file = temp.file().unwrap();
             file.write(text.as_bytes()).unwrap();
-            commit_with(&root, file, "a", &options, true, |_| {
+            commit_with(&root, file, "a", &options, &sidecars, |_| {
                 if synced { Ok(()) } else { Err(Errno::IO.into()) }
             })
         };

@@ -2,7 +2,7 @@
 
 use std::{path::Path, process::Command};
 
-use zhuji_storage::{ErrorKind, LocalAdapter, LocalOptions, Storage};
+use zhuji_storage::{ErrorKind, LocalAdapter, LocalOptions, PutOptions, Storage};
 
 /// A small file system of its own, gone with the test.
 struct Mounted(tempfile::TempDir);
@@ -10,9 +10,13 @@ struct Mounted(tempfile::TempDir);
 impl Mounted {
     /// Mounting needs to be root; says so where the test isn't.
     fn new() -> Option<Self> {
+        Self::of("tmpfs", "size=4m")
+    }
+
+    fn of(kind: &str, options: &str) -> Option<Self> {
         let dir = tempfile::tempdir().unwrap();
         let mounted = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", "size=4m", "tmpfs"])
+            .args(["-t", kind, "-o", options, kind])
             .arg(dir.path())
             .output();
         match mounted {
@@ -91,6 +95,53 @@ async fn a_read_only_disk_is_told() {
     assert_eq!(opened.unwrap_err().kind(), ErrorKind::ReadOnly);
     disk.remount("rw");
     storage.upload("b", "x").await.unwrap();
+}
+
+/// The kernel's ramfs has no extended attributes.
+#[tokio::test]
+async fn a_disk_without_attributes_keeps_one_sidecar_for_each_object() {
+    let Some(disk) = Mounted::of("ramfs", "mode=0755") else {
+        return;
+    };
+    let sidecars = || std::fs::read_dir(disk.path().join(".zhuji/meta")).map_or(0, Iterator::count);
+    let storage = crate::open(disk.path()).await;
+    for round in 0..5 {
+        let options = PutOptions::new()
+            .content_type("application/x-test")
+            .metadata("round", round.to_string());
+        storage
+            .upload_with("a", format!("{round}"), options)
+            .await
+            .unwrap();
+        let metadata = storage.metadata("a").await.unwrap();
+        assert_eq!(metadata.content_type, "application/x-test");
+        assert_eq!(metadata.user["round"], round.to_string());
+        assert_eq!(sidecars(), 1, "overwriting leaves nothing behind");
+    }
+    // Many writers and removers of one key.
+    let writers = (0..8).map(|writer| {
+        let storage = storage.clone();
+        tokio::spawn(async move {
+            for _ in 0..10 {
+                storage.upload("b", format!("{writer}")).await.unwrap();
+                if writer == 0 {
+                    storage.delete("b").await.unwrap();
+                }
+            }
+        })
+    });
+    for writer in writers.collect::<Vec<_>>() {
+        writer.await.unwrap();
+    }
+    storage.upload("b", "last").await.unwrap();
+    assert_eq!(sidecars(), 2);
+    // Also in a process that finds them there.
+    let reopened = crate::open(disk.path()).await;
+    reopened.upload("a", "again").await.unwrap();
+    assert_eq!(sidecars(), 2);
+    reopened.delete("a").await.unwrap();
+    reopened.delete("b").await.unwrap();
+    assert_eq!(sidecars(), 0);
 }
 
 #[tokio::test]
