@@ -2,13 +2,17 @@
 
 use std::path::PathBuf;
 
-use zhuji_config::{Config, ConfigEnum, Reader, Secret, Url};
+use zhuji_config::{Config, ConfigEnum, Problem, Reader, Secret, Url};
+
+use crate::{Result, oss, signer::MIN_SIGNING_KEY};
 
 /// Where files are kept.
 #[derive(Config, Clone, Debug)]
 #[config(title = "Storage", prefixes("STORAGE_", "OSS_"), check = check, impl_default)]
 pub struct StorageConfig {
     /// Which adapter holds the files: `local`, `oss`, `memory`, or a registered name.
+    ///
+    /// Env: `STORAGE_TYPE`. Default: `local`; `oss` in cloud and hybrid mode.
     #[config(
         env = "STORAGE_TYPE",
         default = "local",
@@ -16,9 +20,13 @@ pub struct StorageConfig {
     )]
     pub kind: String,
     /// Root directory of the local adapter; created if it is missing.
+    ///
+    /// Env: `STORAGE_LOCAL_DIR`. Default: `./uploads`.
     #[config(env = "STORAGE_LOCAL_DIR", default = "./uploads")]
     pub local_dir: PathBuf,
     /// How hard the local adapter pushes a write to the disk before it acknowledges it.
+    ///
+    /// Env: `STORAGE_DURABILITY`. Default: `fsync`; `rename` in development.
     #[config(
         env = "STORAGE_DURABILITY",
         default = "fsync",
@@ -26,6 +34,8 @@ pub struct StorageConfig {
     )]
     pub durability: Durability,
     /// Public base of object URLs: a CDN, or a custom domain bound to the bucket.
+    ///
+    /// Env: `STORAGE_PUBLIC_URL`. Default: from `BASE_URL` or the bucket.
     #[config(
         env = "STORAGE_PUBLIC_URL",
         default_note = "from BASE_URL or the bucket",
@@ -33,18 +43,26 @@ pub struct StorageConfig {
     )]
     pub public_url: Option<Url>,
     /// Public address of this service; object URLs of the local adapter are below its `/uploads`.
+    ///
+    /// Env: `BASE_URL`. Default: `http://localhost:$PORT`.
     #[config(env = "BASE_URL", default_note = "http://localhost:$PORT")]
     pub base_url: Option<Url>,
     /// Key of local signed URLs, at least 16 bytes; every instance on the same files needs the same one.
+    ///
+    /// Env: `STORAGE_SIGNING_KEY`. Default: random, kept in the data directory.
     #[config(
         env = "STORAGE_SIGNING_KEY",
         default_note = "random, kept in the data directory"
     )]
     pub signing_key: Option<Secret>,
     /// Keys that start so are readable without a signature, comma separated; everything else is private.
+    ///
+    /// Env: `STORAGE_PUBLIC_PREFIXES`. Default: none.
     #[config(env = "STORAGE_PUBLIC_PREFIXES", example = "avatars/")]
     pub public_prefixes: Vec<String>,
     /// Objects in flight in one `upload_many`.
+    ///
+    /// Env: `STORAGE_CONCURRENCY`. Default: `10`.
     #[config(env = "STORAGE_CONCURRENCY", default = 10)]
     pub concurrency: usize,
     /// Alibaba Cloud OSS.
@@ -57,21 +75,33 @@ pub struct StorageConfig {
 #[config(title = "Alibaba Cloud OSS", impl_default)]
 pub struct OssConfig {
     /// Region of the bucket; `oss-cn-hangzhou` and `cn-hangzhou` are both understood.
+    ///
+    /// Env: `OSS_REGION`. Default: none; required for `oss`.
     #[config(env = "OSS_REGION", example = "cn-hangzhou")]
     pub region: Option<String>,
     /// Name of the bucket.
+    ///
+    /// Env: `OSS_BUCKET`. Default: none; required for `oss`.
     #[config(env = "OSS_BUCKET", example = "aiclinical-prod")]
     pub bucket: Option<String>,
     /// Access key id, of a RAM user with rights on this bucket only.
+    ///
+    /// Env: `OSS_ACCESS_KEY_ID`. Default: none; required for `oss` without a role.
     #[config(env = "OSS_ACCESS_KEY_ID")]
     pub access_key_id: Option<Secret>,
     /// Access key secret.
+    ///
+    /// Env: `OSS_ACCESS_KEY_SECRET`. Default: none; required for `oss` without a role.
     #[config(env = "OSS_ACCESS_KEY_SECRET")]
     pub access_key_secret: Option<Secret>,
     /// Security token of temporary (STS) keys.
+    ///
+    /// Env: `OSS_SECURITY_TOKEN`. Default: none.
     #[config(env = "OSS_SECURITY_TOKEN")]
     pub security_token: Option<Secret>,
     /// Where traffic goes: a host, or a URL for another scheme or port.
+    ///
+    /// Env: `OSS_ENDPOINT`. Default: from the region.
     #[config(
         env = "OSS_ENDPOINT",
         default_note = "from the region",
@@ -79,24 +109,38 @@ pub struct OssConfig {
     )]
     pub endpoint: Option<String>,
     /// Send traffic to the region's internal endpoint, which is free of charge inside Alibaba Cloud.
+    ///
+    /// Env: `OSS_INTERNAL`. Default: `false`; `true` in production.
     #[config(env = "OSS_INTERNAL", default = false, default_note = "`true` in production")]
     pub internal: bool,
     /// How the bucket appears in the address of the endpoint.
+    ///
+    /// Env: `OSS_ADDRESSING`. Default: `auto`.
     #[config(env = "OSS_ADDRESSING", default = "auto")]
     pub addressing: Addressing,
     /// Signature algorithm; `v1` only for old private clouds.
+    ///
+    /// Env: `OSS_SIGNATURE_VERSION`. Default: `v4`.
     #[config(env = "OSS_SIGNATURE_VERSION", default = "v4")]
     pub signature_version: SignatureVersion,
     /// Which client speaks to OSS.
+    ///
+    /// Env: `OSS_CLIENT`. Default: `native`.
     #[config(env = "OSS_CLIENT", default = "native")]
     pub client: OssClientKind,
     /// RAM role that this service may assume by its OIDC token, when there are no access keys.
+    ///
+    /// Env: `ALIBABA_CLOUD_ROLE_ARN`. Default: none.
     #[config(env = "ALIBABA_CLOUD_ROLE_ARN")]
     pub role_arn: Option<String>,
     /// The OIDC identity provider of the role.
+    ///
+    /// Env: `ALIBABA_CLOUD_OIDC_PROVIDER_ARN`. Default: none.
     #[config(env = "ALIBABA_CLOUD_OIDC_PROVIDER_ARN")]
     pub oidc_provider_arn: Option<String>,
     /// File with the OIDC token; read again at every refresh.
+    ///
+    /// Env: `ALIBABA_CLOUD_OIDC_TOKEN_FILE`. Default: none.
     #[config(env = "ALIBABA_CLOUD_OIDC_TOKEN_FILE")]
     pub oidc_token_file: Option<PathBuf>,
 }
@@ -152,14 +196,47 @@ impl StorageConfig {
     }
 }
 
+/// Finds everything at once; what only the factory can know (the adapter's name) it says in
+/// [`check_kind`](crate::StorageFactory::check_kind).
 fn check(config: &StorageConfig, reader: &mut Reader<'_>) {
-    if config.kind != "oss" {
-        return;
+    if let Some(key) = &config.signing_key
+        && key.expose().len() < MIN_SIGNING_KEY
+    {
+        let why = format!("is shorter than {MIN_SIGNING_KEY} bytes");
+        reader.problem(
+            Problem::invalid("STORAGE_SIGNING_KEY", why)
+                .with_hint("Generate one with `openssl rand -hex 32`"),
+        );
     }
-    let oss = &config.oss;
+    for prefix in &config.public_prefixes {
+        if let Err(error) = public_prefix(prefix) {
+            reader.problem(
+                Problem::invalid("STORAGE_PUBLIC_PREFIXES", error.why())
+                    .with_expected("beginnings of keys, such as `avatars/`")
+                    .with_found(prefix),
+            );
+        }
+    }
+    if config.concurrency == 0 {
+        reader.problem(Problem::invalid("STORAGE_CONCURRENCY", "must be at least 1").with_found("0"));
+    }
+    // Another adapter may use the section in its own way.
+    if config.kind == "oss" {
+        check_oss(&config.oss, reader);
+    }
+}
+
+fn check_oss(oss: &OssConfig, reader: &mut Reader<'_>) {
     let because = "STORAGE_TYPE is `oss`";
     reader.require("OSS_REGION", oss.region.is_some(), because);
     reader.require("OSS_BUCKET", oss.bucket.is_some(), because);
+    for (variable, error) in oss::mistakes(oss) {
+        let problem = Problem::invalid(variable, error.why());
+        reader.problem(match error.hint() {
+            Some(hint) => problem.with_hint(hint),
+            None => problem,
+        });
+    }
     if oss.has_oidc_role() && oss.access_key_id.is_none() && oss.access_key_secret.is_none() {
         return;
     }
@@ -167,6 +244,17 @@ fn check(config: &StorageConfig, reader: &mut Reader<'_>) {
         "STORAGE_TYPE is `oss` and there is no OIDC role (ALIBABA_CLOUD_ROLE_ARN and its two companions)";
     reader.require("OSS_ACCESS_KEY_ID", oss.access_key_id.is_some(), because);
     reader.require("OSS_ACCESS_KEY_SECRET", oss.access_key_secret.is_some(), because);
+}
+
+/// Checks one of `STORAGE_PUBLIC_PREFIXES`. An empty one would make everything public.
+pub(crate) fn public_prefix(prefix: &str) -> Result<()> {
+    if prefix.is_empty() {
+        return Err(crate::key::invalid(
+            prefix,
+            "prefix is empty, which would make every object public",
+        ));
+    }
+    crate::key::check_prefix(prefix)
 }
 
 impl OssConfig {
@@ -204,6 +292,54 @@ mod tests {
         ] {
             assert!(report.contains(name), "{name}: {report}");
         }
+    }
+
+    #[test]
+    fn everything_malformed_is_said_at_once() {
+        let report = load_from_pairs::<StorageConfig>([
+            ("STORAGE_TYPE", "oss"),
+            ("STORAGE_SIGNING_KEY", "tooshort-secret"),
+            ("STORAGE_PUBLIC_PREFIXES", "avatars/,../x,/y"),
+            ("STORAGE_CONCURRENCY", "0"),
+            ("OSS_CLIENT", "sdk"),
+            ("OSS_ENDPOINT", "ftp://user:pass-word@host"),
+            ("OSS_REGION", "Hang Zhou"),
+            ("OSS_BUCKET", "My_Bucket"),
+        ])
+        .unwrap_err();
+        let found: Vec<(&str, usize)> = [
+            "STORAGE_SIGNING_KEY",
+            "STORAGE_PUBLIC_PREFIXES",
+            "STORAGE_CONCURRENCY",
+            "OSS_CLIENT",
+            "OSS_ENDPOINT",
+            "OSS_REGION",
+            "OSS_BUCKET",
+            "OSS_ACCESS_KEY_ID",
+            "OSS_ACCESS_KEY_SECRET",
+        ]
+        .map(|name| (name, report.of(name).count()))
+        .into();
+        let expected: Vec<(&str, usize)> = found
+            .iter()
+            .map(|(name, _)| (*name, 1 + usize::from(*name == "STORAGE_PUBLIC_PREFIXES")))
+            .collect();
+        assert_eq!(found, expected, "{report}");
+        let text = report.to_string();
+        assert!(
+            !text.contains("tooshort") && !text.contains("pass-word"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn what_is_not_used_is_not_judged() {
+        load_from_pairs::<StorageConfig>([
+            ("STORAGE_TYPE", "local"),
+            ("OSS_CLIENT", "sdk"),
+            ("OSS_BUCKET", "My_Bucket"),
+        ])
+        .unwrap();
     }
 
     #[test]

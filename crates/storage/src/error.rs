@@ -185,6 +185,16 @@ impl Error {
         self
     }
 
+    /// Why it failed, without operation, subject and hint.
+    pub(crate) fn why(&self) -> &str {
+        &self.0.why
+    }
+
+    /// What the reader should do next.
+    pub(crate) fn hint(&self) -> Option<&'static str> {
+        self.0.hint
+    }
+
     /// What class of failure this is.
     pub fn kind(&self) -> ErrorKind {
         self.0.kind

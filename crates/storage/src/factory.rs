@@ -3,11 +3,14 @@
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use futures_util::future::BoxFuture;
+use zhuji_config::Problem;
 
 use crate::{
     Error, ErrorKind, LocalAdapter, MemoryAdapter, OssAdapter, Result, Storage, StorageAdapter,
     StorageConfig, UrlSigner, layers, memory::random_key, storage::Settings,
 };
+
+const BUILT_IN: [&str; 3] = ["local", "oss", "memory"];
 
 type Build = dyn Fn(StorageConfig) -> BoxFuture<'static, Result<Arc<dyn StorageAdapter>>> + Send + Sync;
 
@@ -42,6 +45,33 @@ impl StorageFactory {
         self
     }
 
+    /// The names that `STORAGE_TYPE` can take: the built-in ones, then the registered ones in order.
+    pub fn names(&self) -> Vec<&str> {
+        let registered = self.registered.keys().map(String::as_str);
+        let new = registered.filter(|name| !BUILT_IN.contains(name));
+        BUILT_IN.into_iter().chain(new).collect()
+    }
+
+    /// Whether this factory knows the adapter that the settings name; without building anything, for a report of all
+    /// problems at once.
+    ///
+    /// # Errors
+    /// The problem to report, with the name that was probably meant.
+    pub fn check_kind(&self, config: &StorageConfig) -> Result<(), Box<Problem>> {
+        let names = self.names();
+        if names.contains(&config.kind.as_str()) {
+            return Ok(());
+        }
+        let quoted: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
+        let problem = Problem::invalid("STORAGE_TYPE", "there is no such adapter")
+            .with_expected(format!("one of {}", quoted.join(", ")))
+            .with_found(&config.kind);
+        Err(Box::new(match zhuji_config::nearest(&config.kind, names) {
+            Some(name) => problem.with_hint(format!("Did you mean `{name}`?")),
+            None => problem,
+        }))
+    }
+
     /// Builds the handle. Local: creates and probes the directory. OSS: no request is sent; see [`Storage::check`].
     ///
     /// # Errors
@@ -49,7 +79,7 @@ impl StorageFactory {
     pub async fn build(&self, config: &StorageConfig) -> Result<Storage> {
         let adapter = layers::standard(self.adapter(config).await?);
         for prefix in &config.public_prefixes {
-            crate::key::check_prefix(prefix)?;
+            crate::config::public_prefix(prefix)?;
         }
         let settings = Settings {
             concurrency: config.concurrency.max(1),
@@ -90,9 +120,7 @@ impl StorageFactory {
                 )?)))
             }
             other => {
-                let mut known = vec!["local", "oss", "memory"];
-                known.extend(self.registered.keys().map(String::as_str));
-                let why = format!("there is no such adapter; known: {}", known.join(", "));
+                let why = format!("there is no such adapter; known: {}", self.names().join(", "));
                 Err(Error::new(
                     ErrorKind::Config,
                     "configuration",
@@ -109,5 +137,34 @@ impl fmt::Debug for StorageFactory {
         f.debug_struct("StorageFactory")
             .field("registered", &self.registered.keys())
             .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_adapter_is_told_with_the_nearest_name() {
+        let factory = StorageFactory::new().register("s3", |_| async { Ok(MemoryAdapter::new()) });
+        assert_eq!(factory.names(), ["local", "oss", "memory", "s3"]);
+        let check = |kind: &str| {
+            let config = StorageConfig {
+                kind: kind.to_owned(),
+                ..StorageConfig::default()
+            };
+            factory.check_kind(&config).map_err(|problem| problem.to_string())
+        };
+        for known in ["local", "oss", "memory", "s3"] {
+            check(known).unwrap();
+        }
+        let told = check("memroy").unwrap_err();
+        assert!(
+            told.contains("STORAGE_TYPE") && told.contains("`s3`") && told.contains("Did you mean `memory`?"),
+            "{told}"
+        );
+        assert!(!check("quantum-drive").unwrap_err().contains("Did you mean"));
+        let replaced = StorageFactory::new().register("oss", |_| async { Ok(MemoryAdapter::new()) });
+        assert_eq!(replaced.names(), ["local", "oss", "memory"]);
     }
 }

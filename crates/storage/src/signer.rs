@@ -13,6 +13,9 @@ const SIGNATURE: &str = "x-zhuji-signature";
 const DISPOSITION: &str = "response-content-disposition";
 const CONTENT_TYPE: &str = "response-content-type";
 
+/// The shortest key that is accepted, in bytes.
+pub(crate) const MIN_SIGNING_KEY: usize = 16;
+
 /// The code of a refusal because of age alone.
 pub(crate) const EXPIRED: &str = "Expired";
 
@@ -41,7 +44,7 @@ impl UrlSigner {
     /// [`ErrorKind::Config`] if the key is shorter than 16 bytes.
     pub fn new(key: impl Into<Vec<u8>>, base: impl Into<String>) -> Result<Self> {
         let (key, mut base) = (key.into(), base.into());
-        if key.len() < 16 {
+        if key.len() < MIN_SIGNING_KEY {
             let why = "the signing key is shorter than 16 bytes";
             return Err(
                 Error::new(ErrorKind::Config, "configuration", "STORAGE_SIGNING_KEY", why)

@@ -26,8 +26,8 @@ use self::{
 };
 use crate::{
     Body, Download, Error, ErrorKind, GetOptions, Key, ListOptions, ListPage, Metadata, OssClientKind,
-    PutOptions, Result, RetryPolicy, SignMethod, SignOptions, SignedUrl, StorageAdapter, StorageConfig,
-    Stored, encode,
+    OssConfig, PutOptions, Result, RetryPolicy, SignMethod, SignOptions, SignedUrl, StorageAdapter,
+    StorageConfig, Stored, encode,
 };
 
 /// Keeps objects in a bucket of Alibaba Cloud OSS.
@@ -66,13 +66,7 @@ impl OssAdapter {
     fn build(config: &StorageConfig, credentials: Option<Arc<dyn CredentialsProvider>>) -> Result<Self> {
         let oss = &config.oss;
         let missing = |variable: &str| Error::new(ErrorKind::Config, "configuration", variable, "is not set");
-        if oss.client == OssClientKind::Sdk {
-            let why = "this build does not contain the `aliyun-oss-rust-sdk` adapter";
-            return Err(
-                Error::new(ErrorKind::Config, "configuration", "OSS_CLIENT=sdk", why)
-                    .with_hint("leave OSS_CLIENT at `native`"),
-            );
-        }
+        client_kind(oss)?;
         let region = endpoint::region(oss.region.as_deref().ok_or_else(|| missing("OSS_REGION"))?)?;
         let bucket = endpoint::bucket(oss.bucket.as_deref().ok_or_else(|| missing("OSS_BUCKET"))?)?;
         let (traffic, public) = endpoint::endpoints(oss, config.public_url.as_ref(), &region, &bucket)?;
@@ -99,6 +93,43 @@ impl OssAdapter {
             self.client.public_url(key),
         )
     }
+}
+
+/// Refuses a client that this build doesn't contain.
+fn client_kind(oss: &OssConfig) -> Result<()> {
+    match oss.client {
+        OssClientKind::Native => Ok(()),
+        OssClientKind::Sdk => {
+            let why = "this build does not contain the `aliyun-oss-rust-sdk` adapter";
+            Err(
+                Error::new(ErrorKind::Config, "configuration", "OSS_CLIENT=sdk", why)
+                    .with_hint("leave OSS_CLIENT at `native`"),
+            )
+        }
+    }
+}
+
+/// Everything in the settings that [`OssAdapter::new`] would refuse one by one, by variable; what isn't set is passed over.
+pub(crate) fn mistakes(oss: &OssConfig) -> Vec<(&'static str, Error)> {
+    // An endpoint is judged also where region or bucket can't be used.
+    let (mut region, mut bucket) = ("cn-hangzhou".to_owned(), "bucket".to_owned());
+    let mut mistakes = Vec::new();
+    let mut note =
+        |variable, result: Result<()>| mistakes.extend(result.err().map(|error| (variable, error)));
+    note("OSS_CLIENT", client_kind(oss));
+    if let Some(text) = &oss.region {
+        note("OSS_REGION", endpoint::region(text).map(|good| region = good));
+    }
+    if let Some(text) = &oss.bucket {
+        note("OSS_BUCKET", endpoint::bucket(text).map(|good| bucket = good));
+    }
+    if oss.endpoint.is_some() {
+        note(
+            "OSS_ENDPOINT",
+            endpoint::endpoints(oss, None, &region, &bucket).map(drop),
+        );
+    }
+    mistakes
 }
 
 impl fmt::Debug for OssAdapter {
