@@ -23,7 +23,8 @@ const BUCKET: &str = "literature";
 
 PostgreSQL (and Redis, in cloud mode) is found, or installed where that takes no password.
 Everything is kept in ./.zhuji and is there again at the next start; remove that directory to begin anew.
-Variables of your shell and of ./.env reach the service (LOG_LEVEL=debug cargo xtask dev).")]
+Variables of your shell reach the service (LOG_LEVEL=debug cargo xtask dev). So do those of ./.env, except with --cloud:
+there the service runs as in production, which does not read that file.")]
 pub(crate) struct DevArgs {
     /// The service's port
     #[arg(long, default_value_t = 3001)]
