@@ -56,7 +56,7 @@ const STEPS: &[Step] = &[
     },
     Step {
         name: "rules",
-        about: "floors, manifests, file lengths, no place of one machine",
+        about: "floors, manifests, file lengths, nobody's home directory",
         run: house_rules,
     },
     Step {
@@ -91,7 +91,7 @@ const STEPS: &[Step] = &[
     },
     Step {
         name: "rehearse",
-        about: "what a release or an operator does, for real",
+        about: "every link of the documentation leads somewhere, every command in it exists",
         run: rehearsals,
     },
     Step {
@@ -292,8 +292,11 @@ fn rehearsals(workspace: &Workspace) -> Result<Done> {
 }
 
 fn tests(workspace: &Workspace) -> Result<Done> {
-    test::run(workspace, &test::TestArgs::default())?;
-    Ok(Done::Passed(String::new()))
+    let skipped = test::run(workspace, &test::TestArgs::default())?;
+    Ok(Done::Passed(match skipped.len() {
+        0 => String::new(),
+        count => format!("{count} kinds of check were SKIPPED: see above the summary of the tests"),
+    }))
 }
 
 #[cfg(test)]

@@ -72,7 +72,7 @@ pub(crate) fn run_quietly(command: &mut Command) -> Result<Output> {
     ))
 }
 
-fn ended(command: &Command, status: ExitStatus) -> Result<()> {
+pub(crate) fn ended(command: &Command, status: ExitStatus) -> Result<()> {
     if status.success() {
         return Ok(());
     }

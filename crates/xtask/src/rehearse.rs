@@ -1,4 +1,4 @@
-//! `cargo xtask rehearse`: what a release or an operator does, done for real.
+//! `cargo xtask rehearse`: what the documentation promises, tried. So far: that its links and commands exist.
 
 mod documents;
 mod markdown;
@@ -12,7 +12,7 @@ use crate::workspace::Workspace;
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
-  cargo xtask rehearse               the names, and what each one proves
+  cargo xtask rehearse               the names there are, and what each one proves
   cargo xtask rehearse documents     one of them
   cargo xtask rehearse all           every one")]
 pub(crate) struct RehearseArgs {

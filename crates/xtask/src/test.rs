@@ -8,6 +8,7 @@ use zhuji_testkit::TestPostgres;
 use crate::failure::Result;
 use crate::machine::{self, CHROMIUM, OPENSSL, PGBOUNCER, POSTGRES, PYTHON, REDIS};
 use crate::process::{self, cargo};
+use crate::skips;
 use crate::tools::PROMTOOL;
 use crate::workspace::Workspace;
 
@@ -18,14 +19,17 @@ use crate::workspace::Workspace;
   cargo xtask test -- -E 'test(signed_url)'   the tests whose name contains `signed_url`
 
 PostgreSQL, Redis and Chromium are found, or installed where that takes no password. One throw-away PostgreSQL serves
-the whole run; each test has its own database in it. Set TEST_DATABASE_URL to use a server of yours instead.")]
+the whole run; each test has its own database in it. Set TEST_DATABASE_URL to use a server of yours instead.
+What a test had to leave out, it says in a line `SKIPPED …`; these lines stand above the summary.")]
 pub(crate) struct TestArgs {
     /// Handed to `cargo nextest run`; documentation examples are then left out
     #[arg(last = true, value_name = "NEXTEST ARGUMENTS")]
     nextest: Vec<String>,
 }
 
-pub(crate) fn run(workspace: &Workspace, args: &TestArgs) -> Result<()> {
+/// Answers with what was left out, one line each.
+pub(crate) fn run(workspace: &Workspace, args: &TestArgs) -> Result<Vec<String>> {
+    let mut skipped = Vec::new();
     for tool in [&POSTGRES, &REDIS, &OPENSSL] {
         machine::ensure(tool)?;
     }
@@ -44,13 +48,15 @@ pub(crate) fn run(workspace: &Workspace, args: &TestArgs) -> Result<()> {
         ),
     ] {
         if let Err(failure) = machine::ensure(tool) {
-            println!("SKIPPED: {without}: {failure}");
+            skipped.push(format!("SKIPPED: {without}: {failure}"));
         }
     }
 
     let promtool = PROMTOOL.ensure(workspace);
     if let Err(failure) = &promtool {
-        println!("SKIPPED: the form of the metrics is not checked by promtool: {failure}");
+        skipped.push(format!(
+            "SKIPPED: the form of the metrics is not checked by promtool: {failure}"
+        ));
     }
 
     // A cluster for the whole run, unless the caller brings one: a test then only creates a database.
@@ -73,24 +79,30 @@ pub(crate) fn run(workspace: &Workspace, args: &TestArgs) -> Result<()> {
         Ok(())
     };
     let mut tests = prepared(cargo());
-    if has_nextest() {
+    let outcome = if has_nextest() {
         // Without `--workspace`, so that `-p` builds that one package; without `-p` cargo takes every member.
         tests.args(["nextest", "run", "--locked"]).args(&args.nextest);
+        skips::run(workspace, &mut tests, skipped)
     } else if args.nextest.is_empty() {
-        println!("cargo-nextest is not installed: `cargo test` runs the tests instead, more slowly");
+        skipped.iter().for_each(|line| println!("{line}"));
+        println!(
+            "cargo-nextest is not installed: `cargo test` runs the tests instead, more slowly, and does not show what \
+             passing tests say they have left out"
+        );
         tests.args(["test", "--workspace", "--tests", "--locked"]);
+        process::run(&mut tests).map(|()| skipped)
     } else {
         return Err("cargo-nextest is not installed: cargo install --locked cargo-nextest".into());
-    }
-    let outcome = process::run(&mut tests);
+    };
     drop(cluster);
-    outcome?;
+    let skipped = outcome?;
     examples.map_err(|failure| {
         failure.while_doing(format!(
             "documentation examples of {}",
             workspace.root().display()
         ))
-    })
+    })?;
+    Ok(skipped)
 }
 
 fn has_nextest() -> bool {
