@@ -1,9 +1,9 @@
 use std::time::Duration;
-use zhuji::config::{ByteSize, Config};
+use zhuji::config::{ByteSize, Config, Problem, Reader};
 
 /// Settings of the module.
 #[derive(Config, Clone, Debug)]
-#[config(title = "Literature screening (asl)", prefixes("ASL_"))]
+#[config(title = "Literature screening (asl)", prefixes("ASL_"), check = AslConfig::check)]
 pub(crate) struct AslConfig {
     /// The largest PDF that may be uploaded.
     #[config(env = "ASL_MAX_PDF_BYTES", default = "512MiB")]
@@ -23,10 +23,70 @@ pub(crate) struct AslConfig {
     /// How long the address of a PDF works that a browser is sent to.
     #[config(env = "ASL_PDF_URL_EXPIRES", default = "5m")]
     pub(crate) pdf_url_expires: Duration,
-    /// How often to look for stored PDFs that no record names, left by a process that died in between.
+    /// How often to look for stored PDFs that no record names, left by a process that died in between; the first time
+    /// after one interval. From 1s to 3650d.
     #[config(env = "ASL_SWEEP_INTERVAL", default = "1h")]
     pub(crate) sweep_interval: Duration,
-    /// How old such a PDF must be before it is removed; far longer than any upload's last step.
-    #[config(env = "ASL_SWEEP_AGE", default = "15m")]
+    /// How old such a PDF must be before it is removed. From 5m, which is longer than the last step of any upload, to
+    /// 3650d.
+    #[config(env = "ASL_SWEEP_AGE", default = "1d")]
     pub(crate) sweep_age: Duration,
+}
+
+const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_secs(60);
+const DAY: Duration = Duration::from_secs(86_400);
+
+impl AslConfig {
+    fn check(&self, reader: &mut Reader<'_>) {
+        // Sweeping often only costs requests. Sweeping early would remove a PDF whose transaction is still under way.
+        let bounds = [
+            ("ASL_SWEEP_INTERVAL", self.sweep_interval, SECOND, "1s"),
+            ("ASL_SWEEP_AGE", self.sweep_age, 5 * MINUTE, "5m"),
+            ("ASL_IMPORT_TIME_LIMIT", self.import_time_limit, SECOND, "1s"),
+            (
+                "ASL_EXTRACTION_TIME_LIMIT",
+                self.extraction_time_limit,
+                SECOND,
+                "1s",
+            ),
+            ("ASL_PDF_URL_EXPIRES", self.pdf_url_expires, SECOND, "1s"),
+        ];
+        for (variable, value, least, least_text) in bounds {
+            if value < least || value > 3_650 * DAY {
+                let reason = format!("it is not from {least_text} to 3650d");
+                reader.problem(Problem::invalid(variable, reason));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::AslConfig;
+    use zhuji::config::load_from_pairs;
+
+    #[test]
+    fn a_sweep_without_bounds_is_refused() {
+        for (variable, good, bad) in [
+            (
+                "ASL_SWEEP_INTERVAL",
+                ["1s", "3650d"],
+                ["0s", "999ms", "3651d", "99999999d"],
+            ),
+            (
+                "ASL_SWEEP_AGE",
+                ["5m", "3650d"],
+                ["0s", "299s", "3651d", "99999999d"],
+            ),
+        ] {
+            for value in good {
+                load_from_pairs::<AslConfig>([(variable, value)]).expect("it is within the bounds");
+            }
+            for value in bad {
+                let report = load_from_pairs::<AslConfig>([(variable, value)]).expect_err(value);
+                assert!(report.to_string().contains(variable), "{report}");
+            }
+        }
+    }
 }

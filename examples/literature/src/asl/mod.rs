@@ -9,6 +9,7 @@ mod extraction;
 mod fixtures;
 mod import;
 mod list;
+mod owner;
 mod pdf;
 mod pdf_routes;
 mod record;
@@ -25,11 +26,18 @@ use zhuji::{BoxError, Context, Manifest, Module, Need};
 
 pub(crate) use config::AslConfig;
 
-const MIGRATIONS: &[Migration<'static>] = &[Migration {
-    version: 1,
-    name: "literatures",
-    sql: include_str!("migrations/0001_literatures.sql"),
-}];
+const MIGRATIONS: &[Migration<'static>] = &[
+    Migration {
+        version: 1,
+        name: "literatures",
+        sql: include_str!("migrations/0001_literatures.sql"),
+    },
+    Migration {
+        version: 2,
+        name: "store_owner",
+        sql: include_str!("migrations/0002_store_owner.sql"),
+    },
+];
 
 /// The module's state: what it was given.
 #[derive(Debug)]

@@ -192,7 +192,6 @@ async fn a_request_that_stops_in_its_headers_is_dropped() {
 async fn a_process_killed_during_uploads_leaves_no_half_object_and_no_row_without_one() {
     let setup = Setup::new()
         .await
-        .set("ASL_SWEEP_AGE", "1s")
         .set("ASL_SWEEP_INTERVAL", "1s")
         .set("JOBS_LEASE", "5s");
     let mut service = setup.start().await;
@@ -250,9 +249,10 @@ async fn a_process_killed_during_uploads_leaves_no_half_object_and_no_row_withou
             );
         }
     }
-    // What no row names is swept.
+    // What no row names is swept once it is old.
     let start = Instant::now();
     loop {
+        setup.age_stored_pdfs();
         let record = service.json(&format!("{LITERATURES}/{id}")).await;
         let named: Vec<String> = record["pdf_oss_key"]
             .as_str()

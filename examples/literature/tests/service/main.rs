@@ -9,4 +9,5 @@ mod operator;
 mod outages;
 mod refusals;
 mod signals;
+mod sweep;
 mod walk;

@@ -115,10 +115,24 @@ impl Setup {
         let mut keys: Vec<String> = found
             .iter()
             .filter_map(|path| path.strip_prefix(&root).ok()?.to_str().map(str::to_owned))
-            .filter(|key| key.starts_with("asl/"))
+            .filter(|key| key.starts_with("asl/pdfs/"))
             .collect();
         keys.sort();
         keys
+    }
+
+    /// Makes every stored PDF two days old, so that the sweep looks at it.
+    pub(crate) fn age_stored_pdfs(&self) {
+        let then = std::time::SystemTime::now() - Duration::from_secs(2 * 86_400);
+        for key in self.stored_pdfs() {
+            // One that was removed in this moment needs no age.
+            if let Ok(file) = std::fs::File::options()
+                .write(true)
+                .open(self.uploads().join(key))
+            {
+                file.set_modified(then).expect("it is ours");
+            }
+        }
     }
 }
 
@@ -173,6 +187,22 @@ impl Service {
 
     pub(crate) fn log(&self) -> Vec<String> {
         self.log.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Waits until a line of the log holds `words`, and answers it.
+    pub(crate) async fn logged(&self, words: &str) -> String {
+        let start = Instant::now();
+        loop {
+            if let Some(line) = self.log().into_iter().find(|line| line.contains(words)) {
+                return line;
+            }
+            assert!(
+                start.elapsed() < Duration::from_secs(30),
+                "{words:?} is not in the log:\n{}",
+                self.log().join("\n")
+            );
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
     }
 
     pub(crate) fn url(&self, path: &str) -> String {
@@ -455,7 +485,7 @@ pub(crate) fn fixture(name: &str) -> Option<Vec<u8>> {
         .join(name);
     let bytes = std::fs::read(path).ok();
     if bytes.is_none() {
-        eprintln!("SKIPPED the real file {name}: it is not beside this checkout; a made one takes its place");
+        eprintln!("SKIPPED: the real file {name} is not beside this checkout; a made one takes its place");
     }
     bytes
 }
