@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use zhuji_config::{Config, ConfigEnum, Problem, Reader, Secret, Url};
+use zhuji_config::{ByteSize, Config, ConfigEnum, Problem, Reader, Secret, Url};
 
 use crate::{Result, oss, signer::MIN_SIGNING_KEY};
 
@@ -65,6 +65,11 @@ pub struct StorageConfig {
     /// Env: `STORAGE_CONCURRENCY`. Default: `10`.
     #[config(env = "STORAGE_CONCURRENCY", default = 10)]
     pub concurrency: usize,
+    /// The largest object that a signed upload URL of this service takes; OSS itself takes up to 5 GiB in one upload.
+    ///
+    /// Env: `STORAGE_MAX_UPLOAD`. Default: `5GiB`.
+    #[config(env = "STORAGE_MAX_UPLOAD", default = "5GiB")]
+    pub max_upload: ByteSize,
     /// Alibaba Cloud OSS.
     #[config(nested)]
     pub oss: OssConfig,
@@ -220,6 +225,9 @@ fn check(config: &StorageConfig, reader: &mut Reader<'_>) {
     if config.concurrency == 0 {
         reader.problem(Problem::invalid("STORAGE_CONCURRENCY", "must be at least 1").with_found("0"));
     }
+    if config.max_upload.bytes() == 0 {
+        reader.problem(Problem::invalid("STORAGE_MAX_UPLOAD", "must be at least one byte").with_found("0"));
+    }
     // Another adapter may use the section in its own way.
     if config.kind == "oss" {
         check_oss(&config.oss, reader);
@@ -276,6 +284,10 @@ mod tests {
         assert_eq!(config.kind, "local");
         assert_eq!(config.durability, Durability::Fsync);
         assert_eq!(config.concurrency, 10);
+        assert_eq!(
+            config.max_upload.bytes(),
+            crate::serve::ObjectServer::DEFAULT_MAX_UPLOAD
+        );
         assert_eq!(config.served_base(), "http://localhost:3001/uploads");
     }
 
@@ -301,6 +313,7 @@ mod tests {
             ("STORAGE_SIGNING_KEY", "tooshort-secret"),
             ("STORAGE_PUBLIC_PREFIXES", "avatars/,../x,/y"),
             ("STORAGE_CONCURRENCY", "0"),
+            ("STORAGE_MAX_UPLOAD", "0"),
             ("OSS_CLIENT", "sdk"),
             ("OSS_ENDPOINT", "ftp://user:pass-word@host"),
             ("OSS_REGION", "Hang Zhou"),
@@ -311,6 +324,7 @@ mod tests {
             "STORAGE_SIGNING_KEY",
             "STORAGE_PUBLIC_PREFIXES",
             "STORAGE_CONCURRENCY",
+            "STORAGE_MAX_UPLOAD",
             "OSS_CLIENT",
             "OSS_ENDPOINT",
             "OSS_REGION",

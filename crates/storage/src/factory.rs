@@ -84,6 +84,7 @@ impl StorageFactory {
         let settings = Settings {
             concurrency: config.concurrency.max(1),
             public_prefixes: config.public_prefixes.clone(),
+            max_upload: config.max_upload.bytes(),
         };
         Ok(Storage::with_settings(adapter, settings))
     }

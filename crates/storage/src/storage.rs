@@ -8,7 +8,7 @@ use futures_util::{Stream, stream};
 use crate::{
     Body, BoxError, Download, Entry, GetOptions, Key, ListOptions, ListPage, Metadata, PutOptions, Result,
     SignOptions, SignedUrl, StorageAdapter, Stored, UrlSigner, adapter::no_result, content,
-    health_check::StorageCheck, key::check_prefix, layers::PrefixLayer, upload_many,
+    health_check::StorageCheck, key::check_prefix, layers::PrefixLayer, serve::ObjectServer, upload_many,
 };
 
 /// Files, wherever the configuration says they are. Cheap to clone; all clones share one adapter.
@@ -33,6 +33,8 @@ pub(crate) struct Settings {
     pub(crate) concurrency: usize,
     /// Keys below these are readable without a signature.
     pub(crate) public_prefixes: Vec<String>,
+    /// The largest upload over HTTP, in bytes.
+    pub(crate) max_upload: u64,
 }
 
 impl Default for Settings {
@@ -40,6 +42,7 @@ impl Default for Settings {
         Self {
             concurrency: 10,
             public_prefixes: Vec::new(),
+            max_upload: ObjectServer::DEFAULT_MAX_UPLOAD,
         }
     }
 }
@@ -301,6 +304,10 @@ impl Storage {
 
     pub(crate) fn root(&self) -> &Arc<dyn StorageAdapter> {
         &self.root
+    }
+
+    pub(crate) fn max_upload(&self) -> u64 {
+        self.settings.max_upload
     }
 
     pub(crate) fn public_prefixes(&self) -> &[String] {

@@ -52,7 +52,8 @@ pub struct ObjectServer {
 }
 
 impl ObjectServer {
-    /// The largest upload unless [`max_upload`](Self::max_upload) says otherwise: 5 GiB, as for one PUT to OSS.
+    /// The largest upload unless `STORAGE_MAX_UPLOAD` or [`max_upload`](Self::max_upload) says otherwise: 5 GiB, as for one
+    /// PUT to OSS.
     pub const DEFAULT_MAX_UPLOAD: u64 = 5 << 30;
 
     /// A server for all objects of the store behind this handle, whatever its scope.
@@ -68,7 +69,7 @@ impl ObjectServer {
             adapter: Arc::clone(storage.root()),
             signer,
             public_prefixes: storage.public_prefixes().into(),
-            max_upload: Self::DEFAULT_MAX_UPLOAD,
+            max_upload: storage.max_upload(),
         })
     }
 

@@ -11,10 +11,13 @@ use zhuji_storage::{
 use crate::support::storage_config;
 
 async fn public_avatars() -> (Storage, ObjectServer) {
-    let config = storage_config(&[
-        ("STORAGE_TYPE", "memory"),
-        ("STORAGE_PUBLIC_PREFIXES", "avatars/,open"),
-    ]);
+    serving(&[("STORAGE_PUBLIC_PREFIXES", "avatars/,open")]).await
+}
+
+async fn serving(more: &[(&str, &str)]) -> (Storage, ObjectServer) {
+    let mut variables = vec![("STORAGE_TYPE", "memory")];
+    variables.extend_from_slice(more);
+    let config = storage_config(&variables);
     let storage = StorageFactory::new().build(&config).await.unwrap();
     let server = ObjectServer::new(&storage).unwrap();
     (storage, server)
@@ -170,8 +173,7 @@ async fn ranges_and_conditions() {
 
 #[tokio::test]
 async fn uploads_have_a_limit_and_leave_nothing_when_they_break() {
-    let (storage, server) = public_avatars().await;
-    let server = server.max_upload(10);
+    let (storage, server) = serving(&[("STORAGE_MAX_UPLOAD", "10")]).await;
     let signed = async |key: &str| {
         let url = storage
             .signed_url(key, SignOptions::put("text/plain"))
