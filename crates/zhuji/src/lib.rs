@@ -31,3 +31,7 @@ pub use zhuji_storage as storage;
 
 /// Any error, as a module's `init` returns it.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/writing-a-module.md")]
+struct WritingAModule;

@@ -415,6 +415,22 @@ async fn the_operators_commands_answer() {
 }
 
 #[test]
+fn an_unknown_adapter_is_a_problem_like_all_others() {
+    let wrong = [
+        ("STORAGE_TYPE", "locl"),
+        ("CACHE_TYPE", "memry"),
+        ("JOBS_TYPE", "postgress"),
+        ("PORT", "x"),
+    ];
+    let refused = run(&["config", "check"], &wrong);
+    assert_eq!(refused.status.code(), Some(78));
+    let text = String::from_utf8_lossy(&refused.stderr).into_owned();
+    for hint in ["`local`?", "`memory`?", "`postgres`?", "PORT"] {
+        assert!(text.contains(hint), "{hint}: {text}");
+    }
+}
+
+#[test]
 fn production_refuses_what_would_lose_data() {
     let production = [
         ("APP_ENV", "production"),

@@ -124,6 +124,17 @@ pub(crate) fn read(platform: &Platform, loader: &mut Loader) -> Option<Settings>
     let cache = loader.load::<CacheConfig>();
     let jobs = loader.load::<JobsConfig>();
     let llm = loader.load::<LlmConfig>();
+    let factories = &platform.factories;
+    let kinds = [
+        storage
+            .as_ref()
+            .map(|storage| factories.storage.check_kind(storage)),
+        cache.as_ref().map(|cache| factories.cache.check_kind(cache)),
+        jobs.as_ref().map(|jobs| factories.jobs.check_kind(jobs)),
+    ];
+    for problem in kinds.into_iter().flatten().filter_map(Result::err) {
+        loader.problem(*problem);
+    }
     let chosen = selection.map(|selection| selection.modules).unwrap_or_default();
     let modules = choose(platform, &chosen, loader);
     if let (Some(service), Some(storage), Some(jobs)) = (&service, &storage, &jobs) {
