@@ -12,11 +12,17 @@ use uuid::Uuid;
 use zhuji::Limits;
 use zhuji::axum::Json;
 use zhuji::axum::extract::State;
-use zhuji::db::Transaction;
+use zhuji::db::{self, ErrorKind, Transaction};
 use zhuji::http::{FilePart, HttpResult, Problem};
 
 /// Rows in one statement: few round trips, and no statement of hundreds of megabytes.
 const ROWS_PER_STATEMENT: usize = 500;
+/// Imports at once: each holds its whole file, and the reader's output of it, in memory.
+pub(super) const AT_ONCE: usize = 2;
+/// How long an import waits for its turn.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Tries of a transaction that stood in another one's way.
+const ATTEMPTS: u32 = 3;
 
 /// What an import answers.
 #[derive(Debug, Serialize)]
@@ -38,6 +44,14 @@ pub(super) struct Imported {
 /// `POST /literatures/import`: in memory, in one transaction.
 pub(super) async fn import(State(asl): State<Arc<Asl>>, mut part: FilePart) -> HttpResult<Json<Imported>> {
     excel::sniff(part.stream.peek(4096).await?).map_err(|why| Problem::unsupported_media(sentence(&why)))?;
+    // Before the file is read: this is what bounds the memory of all imports together.
+    let _place = tokio::time::timeout(PATIENCE, asl.imports.acquire())
+        .await
+        .map_err(|_elapsed| {
+            let detail = "Other Excel files are being imported. Please try again shortly.";
+            Problem::unavailable(detail, PATIENCE)
+        })?
+        .map_err(|error| Problem::internal().caused_by(&error))?;
     let bytes = part.stream.bytes(asl.cx.config().max_excel_bytes.bytes()).await?;
     let rows = read(&asl, bytes).await?;
     let Rows {
@@ -47,19 +61,11 @@ pub(super) async fn import(State(asl): State<Arc<Asl>>, mut part: FilePart) -> H
         ignored_columns,
     } = rows;
 
-    let inserted = asl
-        .cx
-        .db()
-        .transaction(async |tx| {
-            let mut inserted = 0;
-            for records in records.chunks(ROWS_PER_STATEMENT) {
-                inserted += insert(tx, records).await?;
-            }
-            Ok::<_, zhuji::db::Error>(inserted)
-        })
-        .await?;
+    let count = records.len();
+    let rows = in_locking_order(records);
+    let inserted = insert_all(&asl, &rows).await?;
     asl.records_changed().await;
-    let duplicates = records.len() as u64 - inserted;
+    let duplicates = count as u64 - inserted;
     tracing::info!(
         file = part.file_name,
         inserted,
@@ -67,7 +73,6 @@ pub(super) async fn import(State(asl): State<Arc<Asl>>, mut part: FilePart) -> H
         refused = refused_count,
         "Excel file imported"
     );
-    let count = records.len();
     Ok(Json(Imported {
         success: true,
         count,
@@ -116,8 +121,55 @@ fn limits(config: &AslConfig) -> Limits {
     }
 }
 
+/// A record on its way into the database.
+struct Row {
+    id: Uuid,
+    identity: String,
+    record: Record,
+}
+
+/// The records by what makes them unique: two imports that overlap then wait for one another, and never in a circle.
+/// Their ids keep the order of the file, because version 7 ids grow with time.
+fn in_locking_order(records: Vec<Record>) -> Vec<Row> {
+    let mut rows: Vec<Row> = records
+        .into_iter()
+        .map(|record| Row {
+            id: Uuid::now_v7(),
+            identity: identity(&record),
+            record,
+        })
+        .collect();
+    // Stable: of two rows with the same identity the first of the file stays.
+    rows.sort_by(|a, b| a.identity.cmp(&b.identity));
+    rows
+}
+
+/// All of them in one transaction, tried again where another one was in its way. Answers how many are new.
+async fn insert_all(asl: &Asl, rows: &[Row]) -> db::Result<u64> {
+    let mut attempt = 1;
+    loop {
+        let outcome = asl.cx.db().transaction(async |tx| {
+            let mut inserted = 0;
+            for rows in rows.chunks(ROWS_PER_STATEMENT) {
+                inserted += insert(tx, rows).await?;
+            }
+            Ok::<_, db::Error>(inserted)
+        });
+        match outcome.await {
+            Err(error)
+                if attempt < ATTEMPTS
+                    && matches!(error.kind(), ErrorKind::Deadlock | ErrorKind::Serialization) =>
+            {
+                tracing::warn!(attempt, %error, "the import is tried again");
+                attempt += 1;
+            }
+            outcome => return outcome,
+        }
+    }
+}
+
 /// Adds the records that are not there yet and answers how many those were.
-async fn insert(tx: &Transaction<'_>, records: &[Record]) -> zhuji::db::Result<u64> {
+async fn insert(tx: &Transaction<'_>, rows: &[Row]) -> db::Result<u64> {
     let sql = "insert into literatures
                    (id, fingerprint, title, authors, year, journal, doi, abstract, included, search_text)
                select id, sha256(convert_to(identity, 'UTF8')),
@@ -126,10 +178,10 @@ async fn insert(tx: &Transaction<'_>, records: &[Record]) -> zhuji::db::Result<u
                            $8::text[], $9::boolean[], $10::text[])
                     as file (id, identity, title, authors, year, journal, doi, abstract, included, search_text)
                on conflict (fingerprint) do nothing";
-    // Version 7 ids grow with time, so their order is the order of the file.
-    let ids: Vec<Uuid> = records.iter().map(|_| Uuid::now_v7()).collect();
-    let identities: Vec<String> = records.iter().map(identity).collect();
-    let search_texts: Vec<String> = records.iter().map(search_text).collect();
+    let ids: Vec<Uuid> = rows.iter().map(|row| row.id).collect();
+    let identities: Vec<&str> = rows.iter().map(|row| row.identity.as_str()).collect();
+    let records: Vec<&Record> = rows.iter().map(|row| &row.record).collect();
+    let search_texts: Vec<String> = records.iter().map(|record| search_text(record)).collect();
     let titles: Vec<&str> = records.iter().map(|record| record.title.as_str()).collect();
     let authors: Vec<Option<&str>> = records.iter().map(|record| record.authors.as_deref()).collect();
     let years: Vec<Option<i32>> = records.iter().map(|record| record.year).collect();
@@ -236,6 +288,21 @@ mod tests {
             identity(&record("LEAD IN BLOOD", Some("n/a")))
         );
         assert_ne!(identity(&record("Lead", None)), identity(&record("Load", None)));
+    }
+
+    #[test]
+    fn rows_are_locked_in_one_order_and_listed_in_the_files() {
+        let dois = |records: &[&str]| -> Vec<(String, Uuid)> {
+            let records = records.iter().map(|doi| record("T", Some(doi))).collect();
+            in_locking_order(records)
+                .into_iter()
+                .map(|row| (row.identity, row.id))
+                .collect()
+        };
+        let rows = dois(&["10.1/c", "10.1/a", "10.1/b"]);
+        let order: Vec<&str> = rows.iter().map(|(identity, _)| identity.as_str()).collect();
+        assert_eq!(order, ["doi:10.1/a", "doi:10.1/b", "doi:10.1/c"]);
+        assert!(rows[2].1 < rows[0].1 && rows[0].1 < rows[1].1, "{rows:?}");
     }
 
     #[test]

@@ -18,6 +18,7 @@ mod total;
 
 use extraction::ExtractPdf;
 use std::sync::Arc;
+use tokio::sync::Semaphore;
 use zhuji::axum::Router;
 use zhuji::axum::routing::{get, post};
 use zhuji::db::Migration;
@@ -43,6 +44,7 @@ const MIGRATIONS: &[Migration<'static>] = &[
 #[derive(Debug)]
 pub(crate) struct Asl {
     cx: Context<AslConfig>,
+    imports: Semaphore,
 }
 
 impl Module for Asl {
@@ -55,7 +57,10 @@ impl Module for Asl {
 
     async fn init(cx: Context<AslConfig>) -> Result<Self, BoxError> {
         cx.spawn(sweep::run(cx.clone()));
-        Ok(Self { cx })
+        Ok(Self {
+            cx,
+            imports: Semaphore::new(import::AT_ONCE),
+        })
     }
 
     fn routes(self: &Arc<Self>) -> Router {
