@@ -19,9 +19,11 @@ mod total;
 use extraction::ExtractPdf;
 use std::sync::Arc;
 use tokio::sync::Semaphore;
+use tracing::Instrument;
 use zhuji::axum::Router;
 use zhuji::axum::routing::{get, post};
 use zhuji::db::Migration;
+use zhuji::http::{HttpResult, Problem};
 use zhuji::jobs::JobSet;
 use zhuji::{BoxError, Context, Manifest, Module, Need};
 
@@ -45,6 +47,16 @@ const MIGRATIONS: &[Migration<'static>] = &[
 pub(crate) struct Asl {
     cx: Context<AslConfig>,
     imports: Semaphore,
+}
+
+/// Does `work` in a task of its own, so that it comes to its end even if the client hangs up. That task knows nothing of
+/// the request but its span.
+async fn to_the_end<T: Send + 'static>(
+    work: impl Future<Output = HttpResult<T>> + Send + 'static,
+) -> HttpResult<T> {
+    tokio::spawn(work.in_current_span())
+        .await
+        .map_err(|error| Problem::internal().caused_by(&error))?
 }
 
 impl Module for Asl {

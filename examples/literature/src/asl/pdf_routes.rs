@@ -2,22 +2,25 @@
 
 use super::extraction::ExtractPdf;
 use super::record::{RecordId, no_such_record};
-use super::{Asl, pdf};
+use super::{Asl, pdf, to_the_end};
 use serde::Serialize;
 use std::error::Error as _;
 use std::sync::Arc;
-use tracing::Instrument;
+use std::time::Duration;
 use uuid::Uuid;
 use zhuji::axum::Json;
 use zhuji::axum::extract::State;
 use zhuji::axum::http::StatusCode;
 use zhuji::axum::http::header::{CACHE_CONTROL, LOCATION};
 use zhuji::axum::response::{IntoResponse, Response};
+use zhuji::db;
 use zhuji::http::{FilePart, HttpResult, Problem};
 use zhuji::jobs::EnqueueOptions;
 use zhuji::storage::{PutOptions, SignOptions, Stored};
 
 const CONTENT_TYPE: &str = "application/pdf";
+/// How long a commit whose answer was lost is waited for.
+const PATIENCE: Duration = Duration::from_secs(15);
 
 /// What an upload answers.
 #[derive(Debug, Serialize)]
@@ -86,12 +89,8 @@ pub(super) async fn upload(
         stored,
         cause: cause(),
     };
-    // In a task of its own: a client that hangs up now must not leave the object without its row.
-    let finish = tokio::spawn(async move { asl.finish(new).await }.in_current_span());
-    finish
-        .await
-        .map_err(|error| Problem::internal().caused_by(&error))?
-        .map(Json)
+    // A client that hangs up now must not leave the object without its row.
+    to_the_end(async move { asl.finish(new).await }).await.map(Json)
 }
 
 impl Asl {
@@ -160,14 +159,23 @@ impl Asl {
     }
 
     /// Whether the row names the new object; nothing if the database cannot say.
+    ///
+    /// The row is locked for the answer: a commit whose answer was lost may still be under way, and holds the row until
+    /// it is decided.
     async fn names_object(&self, new: &NewPdf) -> Option<bool> {
-        let sql = "select from literatures where pdf_oss_key = $1";
-        self.cx
-            .db()
-            .query_opt(sql, &[&new.full_key])
-            .await
-            .ok()
-            .map(|row| row.is_some())
+        let sql = "select pdf_oss_key from literatures where id = $1 for update";
+        let answer = self.cx.db().transaction(async |tx| {
+            tx.set_statement_timeout(PATIENCE).await?;
+            let row = tx.query_opt(sql, &[&new.record]).await?;
+            Ok::<_, db::Error>(row.and_then(|row| row.get(0)))
+        });
+        match answer.await {
+            Ok(key) => Some(key.as_ref() == Some(&new.full_key)),
+            Err(error) => {
+                tracing::warn!(key = new.full_key, %error, "nobody can say whether the record names its new PDF");
+                None
+            }
+        }
     }
 }
 
@@ -203,17 +211,19 @@ pub(super) async fn open(State(asl): State<Arc<Asl>>, RecordId(record): RecordId
         .into_response())
 }
 
-/// The request that causes the job, so that the job's log lines can be found from it.
+/// The request that causes the job, so that the job's log lines can be found from it. Asked for where the request is
+/// still known: not in the task that enqueues the job.
 fn cause() -> EnqueueOptions {
     match zhuji::current_request() {
         Some(request) => EnqueueOptions::default()
-            .traceparent(request.trace.to_string())
+            .traceparent(request.trace.to_traceparent())
             .request_id(request.request_id),
         None => EnqueueOptions::default(),
     }
 }
 
-/// The stream's own problem (too large, cut off, too slow) where there is one, else the storage's.
+/// The stream's own problem (too large, cut off, too slow) where there is one, else the storage's. The stream itself is
+/// gone by now, so it cannot be asked.
 fn upload_problem(error: zhuji::storage::Error) -> Problem {
     let mut source = error.source();
     while let Some(cause) = source {

@@ -1,6 +1,6 @@
 //! One record: its shape on the wire, its id, showing it and deleting it.
 
-use super::Asl;
+use super::{Asl, to_the_end};
 use serde::Serialize;
 use std::sync::Arc;
 use uuid::Uuid;
@@ -113,22 +113,27 @@ pub(super) struct Deleted {
 /// `DELETE /literatures/{id}`: the row first, then the object. Between the two nothing points at the object any more,
 /// so a crash there leaves it to the sweep, and never a row that points at nothing.
 pub(super) async fn delete(State(asl): State<Arc<Asl>>, RecordId(id): RecordId) -> HttpResult<Json<Deleted>> {
-    let sql = "delete from literatures where id = $1 returning pdf_oss_key";
-    let row = asl
-        .cx
-        .db()
-        .query_opt(sql, &[&id])
-        .await?
-        .ok_or_else(no_such_record)?;
-    asl.records_changed().await;
-    if let Some(key) = row.get::<_, Option<String>>(0) {
-        asl.remove_object(&key).await;
-    }
-    tracing::info!(record = %id, "record deleted");
-    Ok(Json(Deleted { success: true }))
+    // A client that hangs up between the two must not leave the object behind.
+    to_the_end(async move { asl.delete(id).await }).await.map(Json)
 }
 
 impl Asl {
+    async fn delete(&self, id: Uuid) -> HttpResult<Deleted> {
+        let sql = "delete from literatures where id = $1 returning pdf_oss_key";
+        let row = self
+            .cx
+            .db()
+            .query_opt(sql, &[&id])
+            .await?
+            .ok_or_else(no_such_record)?;
+        self.records_changed().await;
+        if let Some(key) = row.get::<_, Option<String>>(0) {
+            self.remove_object(&key).await;
+        }
+        tracing::info!(record = %id, "record deleted");
+        Ok(Deleted { success: true })
+    }
+
     /// Removes an object that no row names any more. If that fails now, the sweep does it later.
     pub(super) async fn remove_object(&self, full_key: &str) {
         let storage = self.cx.storage();

@@ -5,6 +5,7 @@ mod support;
 
 mod bad_input;
 mod cloud;
+mod interrupted;
 mod operator;
 mod outages;
 mod refusals;
