@@ -1,11 +1,16 @@
 //! How many records a query finds: a look at every record, so it is remembered for a while.
+//!
+//! With a cache that all instances share (`CACHE_TYPE=redis` or `tiered`) a change shows in every instance's totals at
+//! once. With `CACHE_TYPE=memory` an instance only knows of its own changes: behind several instances a total can be up to
+//! a minute old.
 
 use super::Asl;
 use std::time::Duration;
 use zhuji::db;
 use zhuji::http::HttpResult;
 
-/// A counter that every change of the records moves; a total belongs to the edition it was counted in.
+/// A counter that every change of the records moves, as far as the cache reaches; a total belongs to the edition it was
+/// counted in.
 const EDITION: &str = "edition";
 /// Far longer than a total, so that no total outlives the counter it belongs to.
 const EDITION_TTL: Duration = Duration::from_secs(86_400);
@@ -36,7 +41,8 @@ impl Asl {
         Ok(self.cx.db().query_one(sql, &[&patterns]).await?.get(0))
     }
 
-    /// Called after every commit that adds or removes records, so that no total from before is shown.
+    /// Called after every commit that adds or removes records, so that no total from before is shown by any instance that
+    /// shares this cache.
     pub(super) async fn records_changed(&self) {
         if let Err(error) = self.cx.cache().increment(EDITION, 1, EDITION_TTL).await {
             tracing::warn!(%error, "totals may be out of date for up to a minute");
