@@ -17,7 +17,8 @@ pub(crate) struct AslConfig {
     /// How long extracting the text of a PDF may take.
     #[config(env = "ASL_EXTRACTION_TIME_LIMIT", default = "60s")]
     pub(crate) extraction_time_limit: Duration,
-    /// How much memory reading one file, PDF or Excel, may take.
+    /// How much memory reading one file, PDF or Excel, may take: at least 256MiB, of which the reader's own stack is a
+    /// part. A PDF larger than a quarter of it is kept, but its text is not extracted.
     #[config(env = "ASL_EXTRACTION_MEMORY_LIMIT", default = "1GiB")]
     pub(crate) extraction_memory_limit: ByteSize,
     /// How long the address of a PDF works that a browser is sent to.
@@ -33,6 +34,8 @@ pub(crate) struct AslConfig {
     pub(crate) sweep_age: Duration,
 }
 
+/// With less, the reader's process can't even be started.
+const LEAST_MEMORY: u64 = 256 << 20;
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 const DAY: Duration = Duration::from_secs(86_400);
@@ -52,6 +55,10 @@ impl AslConfig {
             ),
             ("ASL_PDF_URL_EXPIRES", self.pdf_url_expires, SECOND, "1s"),
         ];
+        if self.extraction_memory_limit.bytes() < LEAST_MEMORY {
+            let variable = "ASL_EXTRACTION_MEMORY_LIMIT";
+            reader.problem(Problem::invalid(variable, "it is less than 256MiB"));
+        }
         for (variable, value, least, least_text) in bounds {
             if value < least || value > 3_650 * DAY {
                 let reason = format!("it is not from {least_text} to 3650d");
@@ -65,6 +72,14 @@ impl AslConfig {
 mod tests {
     use super::AslConfig;
     use zhuji::config::load_from_pairs;
+
+    #[test]
+    fn a_reader_without_memory_is_refused() {
+        let variable = "ASL_EXTRACTION_MEMORY_LIMIT";
+        load_from_pairs::<AslConfig>([(variable, "256MiB")]).expect("it is enough");
+        let report = load_from_pairs::<AslConfig>([(variable, "255MiB")]).expect_err("it is too little");
+        assert!(report.to_string().contains(variable), "{report}");
+    }
 
     #[test]
     fn a_sweep_without_bounds_is_refused() {

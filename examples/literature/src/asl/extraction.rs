@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use std::time::Duration;
 use uuid::Uuid;
 use zhuji::Context;
+use zhuji::config::ByteSize;
 use zhuji::db::Transaction;
 use zhuji::jobs::{Job, JobContext, JobError, Policy};
 use zhuji::storage::{ErrorKind, GetOptions};
@@ -29,6 +30,9 @@ impl Job for ExtractPdf {
     }
 }
 
+/// Memory that the reader needs at the least for each byte of a PDF.
+const MEMORY_PER_BYTE: u64 = 4;
+
 /// What became of one attempt.
 enum Outcome {
     Read(pdf::Text),
@@ -52,7 +56,8 @@ pub(crate) async fn run(
         Ok(outcome) => outcome,
         Err(error) if attempt.is_last_attempt() => {
             tracing::error!(record = %job.record, error = %error, "extraction given up");
-            let message = "the stored file could not be fetched, several times over; upload the PDF again";
+            let message =
+                "the stored file could not be fetched and read, several times over; upload the PDF again";
             Outcome::Unreadable(message.into())
         }
         Err(error) => return Err(error),
@@ -101,9 +106,13 @@ async fn extract(cx: &Context<AslConfig>, job: &ExtractPdf) -> Result<Outcome, J
         }
         Err(error) => return Err(error.into()),
     };
+    let memory = cx.config().extraction_memory_limit.bytes();
+    if let Some(message) = too_large(download.metadata.size, memory) {
+        return Ok(Outcome::Unreadable(message));
+    }
     let limits = Limits {
         time: cx.config().extraction_time_limit,
-        memory: cx.config().extraction_memory_limit.bytes(),
+        memory,
         // JSON writes some characters as six; what is kept in the end is a fraction of this.
         output: 6 * pdf::MAX_TEXT_BYTES as u64 + 4096,
     };
@@ -112,6 +121,18 @@ async fn extract(cx: &Context<AslConfig>, job: &ExtractPdf) -> Result<Outcome, J
         Err(error) if error.is_about_the_input() => Ok(Outcome::Unreadable(reason(&error))),
         Err(error) => Err(error.into()),
     }
+}
+
+/// Why a PDF of `size` bytes is not even tried: the reader holds the file, its objects and their unpacked content at once.
+fn too_large(size: u64, memory: u64) -> Option<String> {
+    let largest = memory / MEMORY_PER_BYTE;
+    (size > largest).then(|| {
+        format!(
+            "the PDF is too large for its text to be extracted: it has {}, and at most {} can be read",
+            ByteSize::new(size),
+            ByteSize::new(largest)
+        )
+    })
 }
 
 /// Why a PDF cannot be read, for the user of its record.
@@ -162,4 +183,19 @@ fn partly(text: &pdf::Text) -> Option<String> {
             text.unreadable_pages, text.pages
         )
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pdf_that_cannot_fit_into_memory_is_not_tried() {
+        assert_eq!(too_large(256 << 20, 1 << 30), None);
+        let message = too_large((256 << 20) + 1, 1 << 30).expect("it is too large");
+        assert!(
+            message.contains("too large") && message.contains("256MiB"),
+            "{message}"
+        );
+    }
 }

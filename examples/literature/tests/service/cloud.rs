@@ -1,8 +1,11 @@
 //! The same program with cloud back ends, chosen by environment variables alone.
 
-use crate::support::{LITERATURES, Setup, pdf};
+use crate::support::{LITERATURES, Setup, large_pdf, pdf};
 use crate::walk::walk;
 use reqwest::Method;
+use std::time::{Duration, Instant};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpStream;
 use zhuji_testkit::TestRedis;
 use zhuji_testkit::oss::{Fault, OssServer, OssServerOptions};
 
@@ -17,6 +20,20 @@ async fn cloud(oss: &OssServer, redis: &TestRedis) -> Setup {
         .set("OSS_ACCESS_KEY_ID", oss.access_key_id())
         .set("OSS_ACCESS_KEY_SECRET", oss.access_key_secret())
         .set("DRAIN_DELAY", "100ms")
+}
+
+/// How many keys Redis holds, in its own words.
+async fn redis_keys(redis: &TestRedis) -> u64 {
+    let mut socket = TcpStream::connect(("127.0.0.1", redis.port()))
+        .await
+        .expect("it runs");
+    socket.write_all(b"DBSIZE\r\n").await.expect("it reads");
+    let mut line = String::new();
+    BufReader::new(socket)
+        .read_line(&mut line)
+        .await
+        .expect("it answers");
+    line.trim_start_matches(':').trim().parse().expect("a number")
 }
 
 fn stored_pdfs(oss: &OssServer) -> usize {
@@ -42,6 +59,7 @@ async fn the_same_walk_on_oss_and_redis() {
         "{keys:?}"
     );
     assert_eq!(oss.uploads_open(), 0);
+    assert!(redis_keys(&redis).await > 0, "nothing was kept in Redis");
     assert!(
         !setup.uploads().exists(),
         "something was written to the local disk"
@@ -95,9 +113,55 @@ async fn a_storage_that_fails_leaves_no_row_and_recovers() {
     oss.clear_faults();
     let setup = setup.set("ASL_SWEEP_AGE", "5m").set("ASL_SWEEP_INTERVAL", "1s");
     let _service = setup.start().await;
-    let start = std::time::Instant::now();
+    let start = Instant::now();
     while stored_pdfs(&oss) > 0 {
         assert!(start.elapsed().as_secs() < 20, "{:?}", oss.objects());
-        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deletion_whose_client_hangs_up_leaves_no_object() {
+    let oss = OssServer::start(OssServerOptions::default())
+        .await
+        .expect("a free port");
+    let redis = TestRedis::start().await;
+    let setup = cloud(&oss, &redis).await;
+    let service = setup.start().await;
+    let id = service.one_record().await;
+    assert_eq!(service.upload(&id, "x.pdf", &pdf(1)).await.status, 200);
+    service.extracted(&id).await;
+    // The first try fails late: its repetition would be the hung-up request's.
+    oss.fail_next(Fault::delay(Duration::from_secs(1)).on_method("DELETE"));
+    oss.fail_next(Fault::status(503, "ServiceUnavailable").on_method("DELETE"));
+    let request = service
+        .client
+        .delete(service.url(&format!("{LITERATURES}/{id}")))
+        .timeout(Duration::from_millis(300));
+    assert!(request.send().await.expect_err("it hangs up").is_timeout());
+    let start = Instant::now();
+    while stored_pdfs(&oss) > 0 {
+        assert!(start.elapsed().as_secs() < 10, "{:?}", oss.objects());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_storage_that_breaks_off_is_not_blamed_on_the_pdf() {
+    let oss = OssServer::start(OssServerOptions::default())
+        .await
+        .expect("a free port");
+    let redis = TestRedis::start().await;
+    let setup = cloud(&oss, &redis).await;
+    let service = setup.start().await;
+    let id = service.one_record().await;
+    oss.fail_next(Fault::cut_download(100_000).on_method("GET").times(1_000));
+    let uploaded = service.upload(&id, "x.pdf", &large_pdf(4 << 20)).await;
+    assert_eq!(uploaded.status, 200, "{uploaded:?}");
+    service.logged("its input could not be read to the end").await;
+    let record = service.json(&format!("{LITERATURES}/{id}")).await;
+    let state = record["extraction"]["state"].as_str().expect("a state");
+    assert!(["pending", "running"].contains(&state), "{record}");
+    oss.clear_faults();
+    assert_eq!(service.extracted(&id).await["extraction"]["pages"], 1);
 }

@@ -276,3 +276,17 @@ fn zip(entries: &[(&str, &[u8])]) -> Vec<u8> {
     }
     writer.finish().expect("memory is enough").into_inner()
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pdf_too_large_to_be_read_is_kept_and_says_so() {
+    let setup = Setup::new().await.set("ASL_EXTRACTION_MEMORY_LIMIT", "256MiB");
+    let service = setup.start().await;
+    let id = service.one_record().await;
+    let uploaded = service.upload(&id, "x.pdf", &large_pdf(64 << 20)).await;
+    assert_eq!(uploaded.status, 200, "{uploaded:?}");
+    let record = service.extracted(&id).await;
+    assert_eq!(record["extraction"]["state"], "failed");
+    let why = record["extraction"]["error"].as_str().expect("a sentence");
+    assert!(why.contains("too large") && why.contains("64MiB"), "{why}");
+    assert_eq!(setup.stored_pdfs().len(), 1);
+}

@@ -431,6 +431,11 @@ pub(crate) fn workbook(cells: &[&[&str]]) -> Vec<u8> {
 
 /// A correct PDF with this many pages.
 pub(crate) fn pdf(pages: usize) -> Vec<u8> {
+    padded_pdf(pages, 0)
+}
+
+/// A correct PDF with this many pages, and a comment of this many bytes that no reader reads.
+fn padded_pdf(pages: usize, padding: usize) -> Vec<u8> {
     let kids: Vec<String> = (0..pages).map(|page| format!("{} 0 R", 4 + 2 * page)).collect();
     let mut objects = vec![
         "<< /Type /Catalog /Pages 2 0 R >>".to_owned(),
@@ -449,7 +454,7 @@ pub(crate) fn pdf(pages: usize) -> Vec<u8> {
             content.len()
         ));
     }
-    let mut pdf = String::from("%PDF-1.4\n");
+    let mut pdf = format!("%PDF-1.4\n%{}\n", "x".repeat(padding));
     let mut offsets = Vec::new();
     for (index, object) in objects.iter().enumerate() {
         offsets.push(pdf.len());
@@ -467,15 +472,9 @@ pub(crate) fn pdf(pages: usize) -> Vec<u8> {
     pdf.into_bytes()
 }
 
-/// A correct PDF of about this many bytes: one page, and a comment that no reader reads.
+/// A correct PDF of one page and a little more than this many bytes.
 pub(crate) fn large_pdf(bytes: usize) -> Vec<u8> {
-    let mut large = b"%PDF-1.4\n%".to_vec();
-    large.resize(bytes, b'x');
-    large.push(b'\n');
-    let small = pdf(1);
-    // The table of a file that does not begin at its first byte is found by searching; readers allow for it.
-    large.extend_from_slice(&small);
-    large
+    padded_pdf(1, bytes)
 }
 
 /// A real file from the folder beside the checkout; says so and answers nothing where it is missing.
