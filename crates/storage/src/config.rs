@@ -55,7 +55,8 @@ pub struct StorageConfig {
         default_note = "random, kept in the data directory"
     )]
     pub signing_key: Option<Secret>,
-    /// Keys that start so are readable without a signature, comma separated; everything else is private.
+    /// Keys that start so are readable without a signature, comma separated; everything else is private. Below `oss` they
+    /// are stored as `public-read`, which a bucket with Block Public Access refuses.
     ///
     /// Env: `STORAGE_PUBLIC_PREFIXES`. Default: none.
     #[config(env = "STORAGE_PUBLIC_PREFIXES", example = "avatars/")]
@@ -361,7 +362,7 @@ mod tests {
         load_from_pairs::<StorageConfig>([
             ("STORAGE_TYPE", "oss"),
             ("OSS_REGION", "oss-cn-hangzhou"),
-            ("OSS_BUCKET", "b"),
+            ("OSS_BUCKET", "bucket"),
             ("ALIBABA_CLOUD_ROLE_ARN", "acs:ram::1:role/x"),
             ("ALIBABA_CLOUD_OIDC_PROVIDER_ARN", "acs:ram::1:oidc-provider/x"),
             ("ALIBABA_CLOUD_OIDC_TOKEN_FILE", "/var/run/token"),

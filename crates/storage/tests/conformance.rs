@@ -6,11 +6,13 @@ mod support;
 use std::path::{Path, PathBuf};
 
 use support::{oss_config, storage_config};
-use zhuji_storage::{LocalAdapter, LocalOptions, MemoryAdapter, Storage, StorageFactory, UrlSigner};
+use zhuji_storage::{LocalAdapter, LocalOptions, Storage, StorageFactory};
 use zhuji_testkit::{
     conformance::storage::{ObjectHttp, StorageHarness, run},
     oss::{OssServer, OssServerOptions},
 };
+
+const PUBLIC: &str = "public/";
 
 struct Harness {
     name: &'static str,
@@ -26,6 +28,10 @@ impl StorageHarness for Harness {
 
     fn storage(&self) -> &Storage {
         &self.storage
+    }
+
+    fn public_prefix(&self) -> Option<&str> {
+        Some(PUBLIC)
     }
 
     fn skip(&self, case: &str) -> Option<&str> {
@@ -77,8 +83,12 @@ fn no_temporary_files(root: &Path) -> impl Fn() -> Result<(), String> + Send + S
 #[tokio::test(flavor = "multi_thread")]
 async fn memory() {
     let mut http = ObjectHttp::bind().await.unwrap();
-    let signer = UrlSigner::new(*b"0123456789abcdef", http.base_url()).unwrap();
-    let storage = Storage::new(MemoryAdapter::with_signer(signer));
+    let config = storage_config(&[
+        ("STORAGE_TYPE", "memory"),
+        ("STORAGE_PUBLIC_URL", http.base_url()),
+        ("STORAGE_PUBLIC_PREFIXES", PUBLIC),
+    ]);
+    let storage = StorageFactory::new().build(&config).await.unwrap();
     http.serve(&storage).unwrap();
     examine(Harness {
         name: "memory",
@@ -96,6 +106,7 @@ async fn local() {
     let config = storage_config(&[
         ("STORAGE_LOCAL_DIR", dir.path().to_str().unwrap()),
         ("STORAGE_PUBLIC_URL", http.base_url()),
+        ("STORAGE_PUBLIC_PREFIXES", PUBLIC),
     ]);
     let storage = StorageFactory::new().build(&config).await.unwrap();
     http.serve(&storage).unwrap();
@@ -118,7 +129,16 @@ async fn local_with_sidecars() {
         base_url: http.base_url().to_owned(),
         ..LocalOptions::default()
     };
-    let storage = Storage::new(LocalAdapter::open(dir.path(), options).await.unwrap());
+    let config = storage_config(&[
+        ("STORAGE_TYPE", "sidecars"),
+        ("STORAGE_LOCAL_DIR", dir.path().to_str().unwrap()),
+        ("STORAGE_PUBLIC_PREFIXES", PUBLIC),
+    ]);
+    let factory = StorageFactory::new().register("sidecars", move |config| {
+        let options = options.clone();
+        async move { LocalAdapter::open(&config.local_dir, options).await }
+    });
+    let storage = factory.build(&config).await.unwrap();
     http.serve(&storage).unwrap();
     let leftovers = Box::new(no_temporary_files(dir.path()));
     examine(Harness {
@@ -161,8 +181,10 @@ async fn oss(name: &'static str, virtual_host: bool, more: &[(&str, &str)]) {
     } else {
         server.endpoint()
     };
+    let mut more = more.to_vec();
+    more.push(("STORAGE_PUBLIC_PREFIXES", PUBLIC));
     let storage = StorageFactory::new()
-        .build(&oss_config(&server, &endpoint, more))
+        .build(&oss_config(&server, &endpoint, &more))
         .await
         .unwrap();
     let server = std::sync::Arc::new(server);

@@ -31,6 +31,10 @@ const IDLE: Duration = Duration::from_secs(30);
 const SLOWEST: u64 = 64 * 1024;
 /// Shorter than a server keeps a connection open, so that we seldom write into one that it is closing.
 const KEEP_IDLE: Duration = Duration::from_secs(25);
+pub(super) const OBJECT_ACL: &str = "x-oss-object-acl";
+pub(super) const PUBLIC_READ: &str = "public-read";
+const PUBLIC_REFUSED: &str = "the key is below STORAGE_PUBLIC_PREFIXES and is stored as public-read: turn off Block Public \
+                              Access for this bucket and allow oss:PutObjectAcl";
 const LARGEST_REFUSAL: usize = 64 * 1024;
 
 /// A request that can be sent as often as needed: its body is in memory.
@@ -100,6 +104,8 @@ pub(super) struct Client {
     public: Endpoint,
     signer: Signer,
     pub(super) credentials: Arc<dyn CredentialsProvider>,
+    /// Keys below these are stored as readable for everyone.
+    public_prefixes: Vec<String>,
     /// The server's clock minus ours, in seconds, once it has complained.
     skew: AtomicI64,
 }
@@ -111,6 +117,7 @@ impl Client {
         public: Endpoint,
         signer: Signer,
         credentials: Arc<dyn CredentialsProvider>,
+        public_prefixes: Vec<String>,
     ) -> Self {
         Self {
             http,
@@ -118,6 +125,7 @@ impl Client {
             public,
             signer,
             credentials,
+            public_prefixes,
             skew: AtomicI64::new(0),
         }
     }
@@ -132,6 +140,22 @@ impl Client {
 
     pub(super) fn public_url(&self, key: &str) -> String {
         self.public.url(key)
+    }
+
+    /// Whether everyone may read this key.
+    pub(super) fn is_public(&self, key: &str) -> bool {
+        self.public_prefixes
+            .iter()
+            .any(|prefix| key.starts_with(prefix.as_str()))
+    }
+
+    /// Adds the access control of the object that a request makes. Without one it has the bucket's, which is private.
+    pub(super) fn with_access(&self, request: Request) -> Result<Request> {
+        if self.is_public(&request.key) {
+            request.header(OBJECT_ACL, PUBLIC_READ)
+        } else {
+            Ok(request)
+        }
     }
 
     fn now(&self) -> Timestamp {
@@ -187,6 +211,9 @@ impl Client {
                 "the clock of this machine differs from that of OSS; using the latter"
             );
             self.skew.store(skew, Ordering::Relaxed);
+        }
+        if request.headers.contains_key(OBJECT_ACL) && refused.error.kind() == ErrorKind::Denied {
+            return Err(refused.error.with_hint(PUBLIC_REFUSED));
         }
         if refused.token_expired && self.credentials.invalidate(&credentials) {
             return Err(refused.error.with_retryable(true));

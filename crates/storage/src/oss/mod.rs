@@ -19,7 +19,7 @@ use http::{HeaderMap, HeaderValue, Method, header};
 
 pub use self::credentials::{Credentials, CredentialsProvider, StaticCredentials};
 use self::{
-    client::{Client, Request, http_client},
+    client::{Client, OBJECT_ACL, PUBLIC_READ, Request, http_client},
     put::{Receipt, unexpected},
     sign::{Query, Signer},
     xml::EtagBody,
@@ -35,6 +35,10 @@ use crate::{
 /// One HTTP client with one pool of connections; V4 signatures (V1 by setting); streams of any length with bounded memory,
 /// in parts when they are long, and nothing left behind when they fail; CRC-64 compared both ways; 5 s to
 /// connect and 30 s of silence, but no limit on a whole transfer.
+///
+/// Keys below `STORAGE_PUBLIC_PREFIXES` are stored with the access control `public-read`, everything else with that of the
+/// bucket, which should be `private`. The bucket (and the account) must not block public access, and the credentials
+/// need the right `oss:PutObjectAcl`. What was stored before the setting changed keeps its access.
 ///
 /// Single requests are sent once: the [retry layer](crate::layers::RetryLayer) repeats them. The requests of an upload
 /// from a stream are repeated here, because only here their bytes are still known.
@@ -77,7 +81,14 @@ impl OssAdapter {
             None => credentials::from_config(oss, &http)?,
         };
         let signer = Signer::new(oss.signature_version, &region, &bucket);
-        let client = Arc::new(Client::new(http, traffic, public, signer, credentials));
+        let client = Arc::new(Client::new(
+            http,
+            traffic,
+            public,
+            signer,
+            credentials,
+            config.public_prefixes.clone(),
+        ));
         Ok(Self {
             client,
             retry: RetryPolicy::default(),
@@ -175,6 +186,8 @@ impl StorageAdapter for OssAdapter {
     async fn copy(&self, from: &Key, to: &Key) -> Result<Stored> {
         let source = format!("/{}/{}", self.client.bucket(), encode::path(from));
         let mut request = Request::new("copy", Method::PUT, to).header("x-oss-copy-source", &source)?;
+        // The source's access control does not come along.
+        request = self.client.with_access(request)?;
         // If something is missing, it is the source.
         request.subject = from.to_string();
         let (_, body) = self.client.send_and_read(&request).await?;
@@ -214,6 +227,10 @@ impl StorageAdapter for OssAdapter {
             })?;
             headers.insert(header::CONTENT_TYPE, value);
             to_send.push(("content-type".to_owned(), content_type.clone()));
+        }
+        if options.method == SignMethod::Put && self.client.is_public(key) {
+            headers.insert(OBJECT_ACL, HeaderValue::from_static(PUBLIC_READ));
+            to_send.push((OBJECT_ACL.to_owned(), PUBLIC_READ.to_owned()));
         }
         // Whole seconds, rounded up.
         let expires = options.expires.as_secs() + u64::from(options.expires.subsec_nanos() > 0);

@@ -53,6 +53,7 @@ impl Upload {
             Request::new("upload", Method::POST, key).query("uploads", ""),
             options,
         )?;
+        let request = client.with_access(request)?;
         let id = retry
             .run("oss", async || {
                 let (_, body) = client.send_and_read(&request).await?;

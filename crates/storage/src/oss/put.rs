@@ -30,6 +30,7 @@ pub(super) struct Receipt {
 pub(super) async fn bytes(client: &Client, key: &Key, body: Bytes, options: &PutOptions) -> Result<Receipt> {
     let (size, crc) = (body.len() as u64, crc64(&body));
     let request = with_options(Request::new("upload", Method::PUT, key), options)?.body(body);
+    let request = client.with_access(request)?;
     let (headers, _) = client.send_and_read(&request).await?;
     check_crc(&request, &headers, crc)?;
     Ok(Receipt {

@@ -1,8 +1,11 @@
 //! Wrong keys, clocks, names and addresses.
 
 use jiff::SignedDuration;
-use zhuji_storage::{ErrorKind, ListOptions, SignOptions, Storage, StorageFactory};
-use zhuji_testkit::oss::{HostStyle, OssCredentials, OssServer, OssServerOptions};
+use zhuji_config::Secret;
+use zhuji_storage::{
+    Addressing, ErrorKind, ListOptions, OssClientKind, SignOptions, Storage, StorageConfig, StorageFactory,
+};
+use zhuji_testkit::oss::{Fault, HostStyle, OssCredentials, OssServer, OssServerOptions};
 
 use crate::{connect, start, support::storage_config};
 
@@ -199,29 +202,37 @@ async fn a_custom_domain_signs_the_same_resource() {
 
 #[tokio::test]
 async fn a_factory_that_is_told_nonsense_says_so() {
-    for (variables, named) in [
-        (&[("STORAGE_TYPE", "s3")][..], "STORAGE_TYPE"),
+    // Settings that were put together in code, past the check of the configuration.
+    let server = OssServer::start(OssServerOptions::default()).await.unwrap();
+    let good = crate::support::oss_config(&server, &server.endpoint(), &[]);
+    let nonsense: [(fn(&mut StorageConfig), &str); 6] = [
+        (|config| config.kind = "s3".to_owned(), "STORAGE_TYPE"),
         (
-            &[("STORAGE_TYPE", "memory"), ("STORAGE_SIGNING_KEY", "short")],
+            |config| {
+                config.kind = "memory".to_owned();
+                config.signing_key = Some(Secret::new("two words"));
+            },
             "STORAGE_SIGNING_KEY",
         ),
-    ] {
-        let error = StorageFactory::new()
-            .build(&storage_config(variables))
-            .await
-            .unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Config);
-        assert!(error.to_string().contains(named), "{error}");
-    }
-    let server = OssServer::start(OssServerOptions::default()).await.unwrap();
-    for (name, value, named) in [
-        ("OSS_CLIENT", "sdk", "OSS_CLIENT"),
-        ("OSS_ADDRESSING", "virtual", "OSS_ENDPOINT"),
-        ("OSS_SECURITY_TOKEN", "two words", "OSS_ACCESS_KEY_ID"),
-    ] {
-        let config = crate::support::oss_config(&server, &server.endpoint(), &[(name, value)]);
+        (|config| config.public_prefixes = vec![String::new()], "key"),
+        (|config| config.oss.client = OssClientKind::Sdk, "OSS_CLIENT"),
+        (
+            |config| config.oss.addressing = Addressing::Virtual,
+            "OSS_ENDPOINT",
+        ),
+        (
+            |config| config.oss.security_token = Some(Secret::new("two words")),
+            "OSS_ACCESS_KEY_ID",
+        ),
+    ];
+    for (spoil, named) in nonsense {
+        let mut config = good.clone();
+        spoil(&mut config);
         let error = StorageFactory::new().build(&config).await.unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Config);
+        assert!(
+            matches!(error.kind(), ErrorKind::Config | ErrorKind::InvalidKey),
+            "{error}"
+        );
         assert!(
             error.to_string().contains(named) && !error.to_string().contains("two words"),
             "{error}"
@@ -241,4 +252,15 @@ async fn a_factory_that_is_told_nonsense_says_so() {
         .check()
         .await
         .unwrap();
+}
+
+#[tokio::test]
+async fn a_bucket_that_blocks_public_access_is_told_with_the_remedy() {
+    let (server, storage) = crate::start(&[("STORAGE_PUBLIC_PREFIXES", "avatars/")]).await;
+    server.fail_next(Fault::status(403, "AccessDenied").times(2));
+    let error = storage.upload("avatars/a.png", "x").await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Denied);
+    assert!(error.to_string().contains("Block Public Access"), "{error}");
+    let error = storage.upload("private.png", "x").await.unwrap_err();
+    assert!(!error.to_string().contains("Block Public Access"), "{error}");
 }

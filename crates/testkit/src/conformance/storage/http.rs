@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use reqwest::{Response, StatusCode};
-use zhuji_storage::{ErrorKind, SignMethod, SignOptions};
+use zhuji_storage::{ErrorKind, PutOptions, SignMethod, SignOptions};
 
 use super::{Case, kind};
 
@@ -197,6 +197,57 @@ pub(super) async fn unsigned(case: Case) {
         StatusCode::FORBIDDEN,
         "no oracle"
     );
+}
+
+/// Everyone may read what is below a public prefix, however it came there; nobody may write it, and nothing else is public.
+pub(super) async fn public(case: Case) {
+    let public = case.public.clone().expect("only run where there is one");
+    public.upload("名 a+b.png", "bytes").await.unwrap();
+    let long = super::noise(9 << 20, 77);
+    let pieces: Vec<Result<_, std::io::Error>> =
+        long.chunks(1 << 20).map(|c| Ok(long.slice_ref(c))).collect();
+    public
+        .upload_stream("long.png", futures_util::stream::iter(pieces), PutOptions::new())
+        .await
+        .unwrap();
+    public.copy("名 a+b.png", "copy.png").await.unwrap();
+    let url = public
+        .signed_url("sent.png", SignOptions::put("image/png"))
+        .await
+        .unwrap();
+    let mut request = case.http.put(url.as_str()).body("bytes");
+    for (name, value) in &url.headers {
+        request = request.header(name, value);
+    }
+    let status = request.send().await.unwrap().status();
+    assert!(status.is_success(), "{status}");
+    for key in ["名 a+b.png", "long.png", "copy.png", "sent.png"] {
+        let answer = get(&case, &public.url(key)).await;
+        assert_eq!(answer.status(), 200, "{key}");
+        assert_eq!(answer.headers()["content-type"], "image/png", "{key}");
+        let expected = if key == "long.png" {
+            long.clone()
+        } else {
+            "bytes".into()
+        };
+        assert!(answer.bytes().await.unwrap() == expected, "{key}");
+        let put = case.http.put(public.url(key)).body("y").send().await.unwrap();
+        assert_eq!(put.status(), StatusCode::FORBIDDEN, "{key}");
+        // A signature is good for what it says here too.
+        let signed = public.signed_url(key, SignOptions::get()).await.unwrap();
+        assert_eq!(get(&case, signed.as_str()).await.status(), 200, "{key}");
+    }
+    // Only at the beginning of the whole key.
+    let prefix = public.prefix().trim_end_matches('/').to_owned();
+    case.storage.upload("private.png", "x").await.unwrap();
+    case.storage
+        .upload(&format!("{prefix}/below.png"), "x")
+        .await
+        .unwrap();
+    for key in ["private.png".to_owned(), format!("{prefix}/below.png")] {
+        let status = get(&case, &case.storage.url(&key)).await.status();
+        assert_eq!(status, StatusCode::FORBIDDEN, "{key}");
+    }
 }
 
 pub(super) async fn signed_put(case: Case) {

@@ -42,6 +42,12 @@ pub trait StorageHarness: Send + Sync {
     /// The store, empty. Its signed URLs have to lead to a running server.
     fn storage(&self) -> &Storage;
 
+    /// A prefix of the whole store, with a final `/`, whose objects everyone may read (`STORAGE_PUBLIC_PREFIXES`). `None`
+    /// skips the case about it.
+    fn public_prefix(&self) -> Option<&str> {
+        None
+    }
+
     /// Why this adapter can't do a case; the report prints it. `None` runs the case.
     fn skip(&self, _case: &str) -> Option<&str> {
         None
@@ -60,6 +66,8 @@ pub trait StorageHarness: Send + Sync {
 #[derive(Clone, Debug)]
 struct Case {
     storage: Storage,
+    /// The public part of the store.
+    public: Option<Storage>,
     http: reqwest::Client,
 }
 
@@ -151,12 +159,15 @@ pub async fn run(harness: &dyn StorageHarness) -> ConformanceReport {
         let number = names.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         Case {
             storage: whole.scoped(&format!("case-{number}")),
+            public: harness.public_prefix().map(|prefix| whole.scoped(prefix)),
             http: http.clone(),
         }
     };
     let mut one = async |name: &'static str, case: std::pin::Pin<Box<dyn Future<Output = ()> + Send>>| {
         let started = Instant::now();
-        let outcome = match harness.skip(name) {
+        let no_public = (name == "http_public" && harness.public_prefix().is_none())
+            .then_some("this harness has no public prefix");
+        let outcome = match harness.skip(name).or(no_public) {
             Some(why) => CaseOutcome::Skipped(why.to_owned()),
             None => settle(harness, case).await,
         };
@@ -171,7 +182,7 @@ pub async fn run(harness: &dyn StorageHarness) -> ConformanceReport {
         listing::{order, paging, prefixes, folders, folder_paging},
         bulk::{upload_many, delete_many},
         http::{
-            signed_get, signed_name, signed_range, signed_head, expired, tampered, wrong_method, unsigned, signed_put,
+            signed_get, signed_name, signed_range, signed_head, expired, tampered, wrong_method, unsigned, public, signed_put,
             signed_put_type, signed_put_no_type, missing_object, sign_options
         },
     );
