@@ -207,29 +207,7 @@ impl DbPool {
                 "it is not set: postgres://user:password@host:5432/database",
             )
         })?;
-        let limits = [
-            ("DB_ACQUIRE_TIMEOUT", config.acquire_timeout),
-            ("DB_STATEMENT_TIMEOUT", config.statement_timeout),
-            ("DB_CONNECT_TIMEOUT", config.connect_timeout),
-            ("DB_IDLE_TIMEOUT", config.idle_timeout),
-            ("DB_MAX_LIFETIME", config.max_lifetime),
-        ];
-        for (variable, limit) in limits {
-            if limit < Duration::from_millis(1) || limit > Duration::from_secs(7 * 24 * 3600) {
-                return Err(Error::config(variable, "it has to be between 1ms and a week"));
-            }
-        }
-        for (variable, count) in [
-            ("DB_POOL_SIZE", config.pool_size),
-            ("DB_MAX_CONNECTIONS", config.max_connections),
-        ] {
-            if count.is_some_and(|count| count == 0 || count > 100_000) {
-                return Err(Error::config(variable, "it has to be between 1 and 100000"));
-            }
-        }
-        if config.max_instances == 0 {
-            return Err(Error::config("DB_MAX_INSTANCES", "it has to be at least 1"));
-        }
+        config.validate()?;
         let instruments = Arc::new(Instruments::new());
         let dialer = |variable: &str, url: &Secret, pooled: bool| {
             let target = Target::parse(url.expose()).map_err(|reason| Error::config(variable, reason))?;
