@@ -285,6 +285,10 @@ impl Error {
 
     /// Whether nothing took effect and the same may go well in a moment: run the whole transaction again.
     ///
+    /// True of what others got in the way of (serialization failure, deadlock, lock not available) as well as of a
+    /// database out of reach. An HTTP handler that does not run it again itself lets its client do so: 503 with
+    /// `retry-after`, as for [`is_unavailable`](Self::is_unavailable), and never 500.
+    ///
     /// `false` for [`ErrorKind::Disconnected`]: there the commit may have happened.
     pub fn is_retryable(&self) -> bool {
         match self.0.kind {
@@ -300,6 +304,8 @@ impl Error {
     }
 
     /// Whether the database is of no use at present, through no fault of the request: answer 503 with `retry-after`.
+    /// Not true of a conflict between transactions, which says nothing about the database; that
+    /// [is retryable](Self::is_retryable).
     pub fn is_unavailable(&self) -> bool {
         match self.0.kind {
             ErrorKind::Saturated
@@ -479,3 +485,25 @@ impl fmt::Display for ServerError {
 }
 
 impl StdError for ServerError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_others_got_in_the_way_of_is_tried_again_and_an_unknown_outcome_is_not() {
+        for code in [
+            SqlState::T_R_SERIALIZATION_FAILURE,
+            SqlState::T_R_DEADLOCK_DETECTED,
+            SqlState::LOCK_NOT_AVAILABLE,
+        ] {
+            let error = Error::new(kind_of(&code), "run a statement", "database", "because of others");
+            assert!(error.is_retryable() && !error.is_unavailable(), "{error:?}");
+        }
+        let lost = Error::new(ErrorKind::Disconnected, "commit", "database", "connection closed");
+        let late = Error::timeout("commit", "database", Phase::Reading, "no answer");
+        for error in [lost, late] {
+            assert!(!error.is_retryable() && error.is_unavailable(), "{error:?}");
+        }
+    }
+}

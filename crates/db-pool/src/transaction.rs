@@ -206,8 +206,12 @@ impl<'a> Transaction<'a> {
     /// Makes everything permanent.
     ///
     /// # Errors
-    /// Deferred constraints and serialization failures appear here. With
-    /// [`ErrorKind::Disconnected`] or a deadline it is not known whether the commit happened.
+    /// Deferred constraints and serialization failures appear here: nothing took effect.
+    ///
+    /// **An error may also mean "committed".** With [`ErrorKind::Disconnected`] and [`ErrorKind::Timeout`] the server
+    /// may have committed and its answer been lost on the way; neither [is retryable](crate::Error::is_retryable). Who
+    /// has to know looks for what the transaction wrote, or makes the transaction safe to run twice: by a unique key, or
+    /// `INSERT … ON CONFLICT DO NOTHING`. The same goes when the future is dropped before it has an answer.
     pub async fn commit(self) -> Result<()> {
         let Self {
             raw, side, shared, ..
