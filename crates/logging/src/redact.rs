@@ -74,17 +74,19 @@ fn contains(haystack: &[u8], needle: &[u8]) -> bool {
     haystack.windows(needle.len()).any(|window| window == needle)
 }
 
-/// Takes out of a text what opens a door: passwords in connection URLs, the query of a signed URL, `password=…`
-/// pairs, and what follows `Bearer` or `Basic`.
+/// Takes out of a text what opens a door: passwords in connection URLs, the query of a signed URL, the values of
+/// `password=…`, `password:…`, `password: "…"` and `"password":"…"`, and what follows `Bearer` or `Basic`.
 ///
 /// ```
 /// # use zhuji_logging::redact;
 /// assert_eq!(redact("dialling postgres://app:s3cret@db:5432/asl"), "dialling postgres://app:***@db:5432/asl");
 /// assert_eq!(redact("GET /uploads/a.pdf?expires=9&signature=ab"), "GET /uploads/a.pdf?***");
 /// assert_eq!(redact("GET /list?page=2&per_page=20"), "GET /list?page=2&per_page=20");
+/// assert_eq!(redact(r#"{"user":"app","password":"s3cret"}"#), r#"{"user":"app","password":"***"}"#);
 /// ```
 pub fn redact(text: &str) -> Cow<'_, str> {
     let suspicious = text.bytes().any(|b| matches!(b, b'=' | b'@'))
+        || has_telling_colon(text)
         || contains_ignore_case(text, b"bearer ")
         || contains_ignore_case(text, b"basic ");
     if !suspicious {
@@ -94,6 +96,7 @@ pub fn redact(text: &str) -> Cow<'_, str> {
     let mut rest = text;
     let mut changed = false;
     let mut hide_next = false;
+    let mut previous = "";
     while !rest.is_empty() {
         let gap = rest.len() - rest.trim_start_matches(is_delimiter).len();
         let (delimiters, tail) = rest.split_at(gap);
@@ -117,6 +120,34 @@ pub fn redact(text: &str) -> Cow<'_, str> {
             }
             None => out.push_str(word),
         }
+        // `password: "two words"` and `"password": "two words"`: the value between the quotes loses its text only.
+        let bare = word.trim_matches('\\');
+        let name = if bare == ":" {
+            Some(previous)
+        } else {
+            bare.strip_suffix(':')
+        };
+        previous = word;
+        if name.is_some_and(|name| is_sensitive_name(last_name(name))) {
+            let value = rest.trim_start_matches([' ', '\t']);
+            let value = value.strip_prefix("Some(").unwrap_or(value);
+            if let Some(quote) = value.chars().next().filter(|c| matches!(c, '"' | '`')) {
+                let nested = word.ends_with('\\');
+                let gap = rest.len() - value.len() + 1;
+                let (before, value) = rest.split_at(gap);
+                let end = closing_quote(value, quote, nested);
+                out.push_str(before);
+                out.push_str(MASK);
+                rest = &value[end..];
+                // The closing quote must not be taken for an opening one.
+                if let Some(after) = rest.strip_prefix(quote) {
+                    out.push(quote);
+                    rest = after;
+                }
+                changed = true;
+                continue;
+            }
+        }
         // `password="two words"`: the value is what stands between the quotes.
         if let Some(name) = word.strip_suffix('=')
             && let Some(quote) = rest.chars().next().filter(|c| matches!(c, '"' | '`'))
@@ -133,6 +164,36 @@ pub fn redact(text: &str) -> Cow<'_, str> {
     } else {
         Cow::Borrowed(text)
     }
+}
+
+/// Whether a colon may stand between a name and its value: in prose, times and URLs it does not.
+fn has_telling_colon(text: &str) -> bool {
+    let bytes = text.as_bytes();
+    bytes.iter().enumerate().any(|(at, byte)| {
+        *byte == b':'
+            && match bytes.get(at + 1) {
+                Some(b' ' | b'\t') => matches!(bytes.get(at + 2), Some(b'"' | b'`' | b' ' | b'\t' | b'S')),
+                Some(b'/' | b':') | None => false,
+                Some(_) => true,
+            }
+    })
+}
+
+/// Where the text after an opening quote ends. In text that was quoted once more every quote is escaped.
+fn closing_quote(value: &str, quote: char, nested: bool) -> usize {
+    let mut escaped = false;
+    for (at, c) in value.char_indices() {
+        if c == quote && (nested || !escaped) {
+            // The backslash before it belongs to the quote.
+            return if nested {
+                value[..at].trim_end_matches('\\').len()
+            } else {
+                at
+            };
+        }
+        escaped = c == '\\' && !escaped;
+    }
+    value.len()
 }
 
 /// What follows `Bearer`, and not what follows "the bearer" or "basic" in prose.
@@ -228,7 +289,7 @@ fn ends_with_ignore_case(text: &str, end: &str) -> bool {
 /// guess the rest. Elsewhere `password=x` loses its value only.
 fn redact_pairs(word: &str) -> Option<String> {
     if !word.contains('=') {
-        return None;
+        return redact_colon(word);
     }
     if let Some(query) = word.find(['?', '#']) {
         let names = word[query + 1..]
@@ -263,6 +324,18 @@ fn redact_pairs(word: &str) -> Option<String> {
         }
     }
     (done > 0).then_some(out)
+}
+
+/// `password:x`, and not `token::Parser`, `secret://x` or `12:30`.
+fn redact_colon(word: &str) -> Option<String> {
+    let (name, value) = word.split_once(':')?;
+    let end = value.len() - value.trim_end_matches([',', ';', ')', '}', ']']).len();
+    let (bare, end) = value.split_at(value.len() - end);
+    let hide = is_sensitive_name(last_name(name))
+        && !bare.is_empty()
+        && !bare.starts_with([':', '/', '\\'])
+        && !is_harmless_number(name, bare);
+    hide.then(|| format!("{name}:{MASK}{end}"))
 }
 
 #[cfg(test)]
@@ -362,6 +435,35 @@ mod tests {
             ),
             ("max_tokens=512,password=512", "max_tokens=512,password=***"),
             ("Authorization: basic   hunter2==", "Authorization: basic   ***"),
+            ("PASSWORD='hunter2'", "PASSWORD=***"),
+            (
+                r#"{"user":"a","password":"hunter2","n":1}"#,
+                r#"{"user":"a","password":"***","n":1}"#,
+            ),
+            (
+                r#"{"password" : "hun\"ter2 hunter2", "token": 5}"#,
+                r#"{"password" : "***", "token": 5}"#,
+            ),
+            (
+                r#"body was "{\"password\":\"hunter2\",\"n\":1}""#,
+                r#"body was "{\"password\":\"***\",\"n\":1}""#,
+            ),
+            (
+                r#"Config { password: "hunter2", retries: 3 }"#,
+                r#"Config { password: "***", retries: 3 }"#,
+            ),
+            (
+                r#"Config { password: Some("hunter2") }"#,
+                r#"Config { password: Some("***") }"#,
+            ),
+            ("(password:hunter2)", "(password:***)"),
+            ("x-api-key:hunter2, next", "x-api-key:***, next"),
+            ("invalid password: too short", "invalid password: too short"),
+            ("syn::token::Paren at 12:30:00", "syn::token::Paren at 12:30:00"),
+            (
+                r#"{"message": "token: unexpected", "page": "2"}"#,
+                r#"{"message": "token: unexpected", "page": "2"}"#,
+            ),
         ] {
             assert_eq!(redact(text), clean, "{text}");
         }
