@@ -7,10 +7,13 @@ use crate::filter::LogFilter;
 #[config(title = "Logging", prefixes("LOG_"), impl_default)]
 pub struct LogConfig {
     /// How much is logged: a level (`off`, `error`, `warn`, `info`, `debug`, `trace`), or a filter such as
-    /// `info,asl=debug`. Env: `LOG_LEVEL`. Default: `info`.
+    /// `info,asl=debug`.
+    ///
+    /// Env: `LOG_LEVEL`. Default: `info`.
     #[config(env = "LOG_LEVEL", default = "info", example = "info,asl=debug")]
     pub level: LogFilter,
     /// The shape of a line: `json`, `pretty`, or `auto`, which is `pretty` on a terminal and `json` elsewhere.
+    ///
     /// Env: `LOG_FORMAT`. Default: `auto`.
     #[config(env = "LOG_FORMAT", default = "auto")]
     pub format: LogFormat,
