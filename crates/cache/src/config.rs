@@ -9,6 +9,8 @@ use crate::redis;
 /// look here.
 pub const MAX_LOCAL_TTL: Duration = Duration::from_secs(30);
 
+const MAX_TIMEOUT: Duration = Duration::from_secs(3600);
+
 /// Where and how values are cached.
 #[derive(Config, Clone, Debug, PartialEq)]
 #[config(title = "Cache", prefixes("CACHE_", "REDIS_"), check = CacheConfig::check, impl_default)]
@@ -104,13 +106,15 @@ impl CacheConfig {
         {
             mistakes.push(("REDIS_URL", reason));
         }
+        if self.default_ttl < tick {
+            mistakes.push(("CACHE_DEFAULT_TTL", "must be at least 1ms"));
+        }
         for (variable, value) in [
-            ("CACHE_DEFAULT_TTL", self.default_ttl),
             ("CACHE_TIMEOUT", self.timeout),
             ("CACHE_CONNECT_TIMEOUT", self.connect_timeout),
         ] {
-            if value < tick {
-                mistakes.push((variable, "must be at least 1ms"));
+            if value < tick || value > MAX_TIMEOUT {
+                mistakes.push((variable, "must be between 1ms and 1h"));
             }
         }
         if self.local_ttl < tick || self.local_ttl > MAX_LOCAL_TTL {
@@ -134,6 +138,15 @@ mod tests {
         let config = read(&[("REDIS_URL", "redis://:hunter2@cache:6379/1")]).expect("a good URL");
         assert_eq!(config.effective_kind(), "tiered");
         assert!(!format!("{config:?}").contains("hunter2"));
+
+        let report = read(&[
+            ("CACHE_DEFAULT_TTL", "0s"),
+            ("CACHE_TIMEOUT", "0ms"),
+            ("CACHE_CONNECT_TIMEOUT", "61m"),
+            ("CACHE_LOCAL_TTL", "0s"),
+        ])
+        .expect_err("all four are bad");
+        assert_eq!(report.problems.len(), 4, "{report}");
 
         let missing = read(&[("CACHE_TYPE", "redis")]).expect_err("no URL").to_string();
         assert!(

@@ -4,6 +4,8 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use zhuji_config::Problem;
+
 use crate::adapter::CacheAdapter;
 use crate::cache::Cache;
 use crate::config::CacheConfig;
@@ -45,6 +47,34 @@ impl CacheFactory {
         self
     }
 
+    /// The names that `CACHE_TYPE` can take: the built-in ones, then the registered ones in order.
+    pub fn names(&self) -> Vec<&str> {
+        let registered = self.registered.keys().map(String::as_str);
+        let new = registered.filter(|name| !BUILT_IN.contains(name));
+        BUILT_IN.into_iter().chain(new).collect()
+    }
+
+    /// Whether this factory knows the adapter that the settings name; without building anything, for a report of all
+    /// problems at once.
+    ///
+    /// # Errors
+    ///
+    /// The problem to report, with the name that was probably meant.
+    pub fn check_kind(&self, config: &CacheConfig) -> Result<(), Box<Problem>> {
+        let (kind, names) = (config.effective_kind(), self.names());
+        if names.contains(&kind) {
+            return Ok(());
+        }
+        let quoted: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
+        let problem = Problem::invalid("CACHE_TYPE", "there is no such adapter")
+            .with_expected(format!("one of {}", quoted.join(", ")))
+            .with_found(kind);
+        Err(Box::new(match zhuji_config::nearest(kind, names) {
+            Some(name) => problem.with_hint(format!("Did you mean `{name}`?")),
+            None => problem,
+        }))
+    }
+
     /// Builds the cache. Does not wait for a server: one that is down is found again later, and until then
     /// `get_or_load` works without it. Must be called on a tokio runtime.
     ///
@@ -73,11 +103,7 @@ impl CacheFactory {
                 Arc::new(TieredAdapter::new(memory(), shared, config.local_ttl))
             }
             (None, _) => {
-                let names: Vec<&str> = BUILT_IN
-                    .into_iter()
-                    .chain(self.registered.keys().map(String::as_str))
-                    .collect();
-                let reason = format!("no adapter of that name; there are: {}", names.join(", "));
+                let reason = format!("no adapter of that name; there are: {}", self.names().join(", "));
                 return Err(Error::new(
                     ErrorKind::Config,
                     "configure",
@@ -97,5 +123,42 @@ impl fmt::Debug for CacheFactory {
         f.debug_struct("CacheFactory")
             .field("registered", &self.registered.keys())
             .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_adapter_is_told_from_a_registered_one_without_building_it() {
+        let factory = CacheFactory::new().register("etcd", |_| async {
+            let adapter: Arc<dyn CacheAdapter> = Arc::new(MemoryAdapter::new(1024));
+            Ok(adapter)
+        });
+        assert_eq!(factory.names(), ["memory", "redis", "tiered", "etcd"]);
+        let check = |kind: &str| {
+            let config = CacheConfig {
+                kind: Some(kind.to_owned()),
+                ..CacheConfig::default()
+            };
+            factory.check_kind(&config).map_err(|problem| problem.to_string())
+        };
+        for known in ["memory", "redis", "tiered", "etcd"] {
+            check(known).expect(known);
+        }
+        let told = check("teired").expect_err("mistyped");
+        assert!(
+            told.contains("CACHE_TYPE") && told.contains("`etcd`") && told.contains("Did you mean `tiered`?"),
+            "{told}"
+        );
+        assert!(
+            !check("quantum-drive")
+                .expect_err("nothing like it")
+                .contains("Did you mean")
+        );
+        factory
+            .check_kind(&CacheConfig::default())
+            .expect("the default is known");
     }
 }
