@@ -5,6 +5,8 @@ use zhuji_config::{Config, Problem, Reader};
 
 use crate::error::{Error, ErrorKind, Result};
 
+const DAY: Duration = Duration::from_secs(86_400);
+
 /// Where jobs are kept and how they are run.
 #[derive(Config, Clone, Debug, PartialEq)]
 #[config(title = "Jobs", prefixes("JOBS_"), check = JobsConfig::check, impl_default)]
@@ -78,12 +80,38 @@ impl JobsConfig {
 
     fn mistakes(&self) -> Vec<(&'static str, &'static str)> {
         let mut mistakes = Vec::new();
-        if self.poll_interval < Duration::from_millis(10) {
-            mistakes.push(("JOBS_POLL_INTERVAL", "must be at least 10ms"));
+        if self.poll_interval < Duration::from_millis(10) || self.poll_interval > DAY {
+            mistakes.push(("JOBS_POLL_INTERVAL", "must be between 10ms and 24h"));
         }
-        if self.lease < Duration::from_millis(300) {
-            mistakes.push(("JOBS_LEASE", "must be at least 300ms"));
+        if self.lease < Duration::from_millis(300) || self.lease > DAY {
+            mistakes.push(("JOBS_LEASE", "must be between 300ms and 24h"));
+        }
+        for (variable, keep) in [
+            ("JOBS_KEEP_DONE", self.keep_done),
+            ("JOBS_KEEP_DEAD", self.keep_dead),
+        ] {
+            if keep > 3660 * DAY {
+                mistakes.push((variable, "must be at most 3660d"));
+            }
         }
         mistakes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_that_can_not_work_are_reported_together() {
+        let report = zhuji_config::load_from_pairs::<JobsConfig>([
+            ("JOBS_POLL_INTERVAL", "0s"),
+            ("JOBS_LEASE", "25h"),
+            ("JOBS_KEEP_DONE", "100000000d"),
+            ("JOBS_KEEP_DEAD", "4000d"),
+        ])
+        .expect_err("all four are bad");
+        assert_eq!(report.problems.len(), 4, "{report}");
+        zhuji_config::load_from_pairs::<JobsConfig>([("JOBS_KEEP_DONE", "0s")]).expect("nothing is kept");
     }
 }

@@ -4,6 +4,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use zhuji_config::Problem;
 use zhuji_db_pool::DbPool;
 
 use crate::adapter::JobsAdapter;
@@ -15,6 +16,8 @@ use crate::postgres::PostgresAdapter;
 
 type Built = Pin<Box<dyn Future<Output = Result<Arc<dyn JobsAdapter>>> + Send>>;
 type Constructor = Box<dyn Fn(JobsConfig, Option<DbPool>) -> Built + Send + Sync>;
+
+const BUILT_IN: [&str; 2] = ["postgres", "memory"];
 
 /// Turns settings into [`Jobs`].
 #[derive(Default)]
@@ -40,6 +43,34 @@ impl JobsFactory {
         self
     }
 
+    /// The names that `JOBS_TYPE` can take: the built-in ones, then the registered ones in order.
+    pub fn names(&self) -> Vec<&str> {
+        let registered = self.registered.keys().map(String::as_str);
+        let new = registered.filter(|name| !BUILT_IN.contains(name));
+        BUILT_IN.into_iter().chain(new).collect()
+    }
+
+    /// Whether this factory knows the adapter that the settings name; without building anything, for a report of all
+    /// problems at once.
+    ///
+    /// # Errors
+    ///
+    /// The problem to report, with the name that was probably meant.
+    pub fn check_kind(&self, config: &JobsConfig) -> Result<(), Box<Problem>> {
+        let (kind, names) = (config.kind.as_str(), self.names());
+        if names.contains(&kind) {
+            return Ok(());
+        }
+        let quoted: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
+        let problem = Problem::invalid("JOBS_TYPE", "there is no such adapter")
+            .with_expected(format!("one of {}", quoted.join(", ")))
+            .with_found(kind);
+        Err(Box::new(match zhuji_config::nearest(kind, names) {
+            Some(name) => problem.with_hint(format!("Did you mean `{name}`?")),
+            None => problem,
+        }))
+    }
+
     /// Builds the queue. For `postgres` it also brings the schema `zhuji_jobs` up to date, which is safe when many
     /// instances start at once. Starts no worker. Must be called on a tokio runtime.
     ///
@@ -60,11 +91,7 @@ impl JobsFactory {
                 Arc::new(PostgresAdapter::connect(pool).await?)
             }
             (None, kind) => {
-                let names: Vec<&str> = ["postgres", "memory"]
-                    .into_iter()
-                    .chain(self.registered.keys().map(String::as_str))
-                    .collect();
-                let reason = format!("no adapter of that name; there are: {}", names.join(", "));
+                let reason = format!("no adapter of that name; there are: {}", self.names().join(", "));
                 return Err(Error::new(
                     ErrorKind::Config,
                     "configure",
@@ -82,5 +109,44 @@ impl fmt::Debug for JobsFactory {
         f.debug_struct("JobsFactory")
             .field("registered", &self.registered.keys())
             .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_adapter_is_told_from_a_registered_one_without_building_it() {
+        let factory = JobsFactory::new().register("etcd", |_, _| async {
+            let adapter: Arc<dyn JobsAdapter> = Arc::new(MemoryAdapter::new());
+            Ok(adapter)
+        });
+        assert_eq!(factory.names(), ["postgres", "memory", "etcd"]);
+        let check = |kind: &str| {
+            let config = JobsConfig {
+                kind: kind.to_owned(),
+                ..JobsConfig::default()
+            };
+            factory.check_kind(&config).map_err(|problem| problem.to_string())
+        };
+        for known in ["postgres", "memory", "etcd"] {
+            check(known).expect(known);
+        }
+        let told = check("postgers").expect_err("mistyped");
+        assert!(
+            told.contains("JOBS_TYPE")
+                && told.contains("`etcd`")
+                && told.contains("Did you mean `postgres`?"),
+            "{told}"
+        );
+        assert!(
+            !check("quantum-drive")
+                .expect_err("nothing like it")
+                .contains("Did you mean")
+        );
+        factory
+            .check_kind(&JobsConfig::default())
+            .expect("the default is known");
     }
 }
