@@ -1,6 +1,6 @@
 //! Dependencies that go away, and shutdowns under load.
 
-use crate::support::{LITERATURES, Setup, pdf};
+use crate::support::{LITERATURES, Setup, pdf, workbook};
 use reqwest::Method;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -48,6 +48,19 @@ async fn postgres_goes_away_and_comes_back_while_requests_run() {
     assert!(answer.headers.contains_key("retry-after"), "{answer:?}");
     let answer = service.upload(&id, "x.pdf", &pdf(1)).await;
     answer.is_problem(503, "database");
+    assert!(answer.headers.contains_key("retry-after"), "{answer:?}");
+    let excel = workbook(&[&["title"], &["Another record"]]);
+    let import = format!("{LITERATURES}/import");
+    for answer in [
+        service.send_file(&import, "x.xlsx", &excel).await,
+        service.call(Method::DELETE, &format!("{LITERATURES}/{id}")).await,
+        service
+            .call(Method::GET, &format!("{LITERATURES}/{id}/pdf"))
+            .await,
+    ] {
+        answer.is_problem(503, "database");
+        assert!(answer.headers.contains_key("retry-after"), "{answer:?}");
+    }
     assert_eq!(setup.stored_pdfs(), Vec::<String>::new());
     assert_eq!(
         service.get("/health/live").await.expect("an answer").status(),
