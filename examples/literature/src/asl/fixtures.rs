@@ -1,5 +1,6 @@
 //! Files for the tests: real ones where they are at hand, made ones everywhere.
 
+use pdf_extract::{Document, EncryptionState, EncryptionVersion, Object, Permissions};
 use std::path::{Path, PathBuf};
 
 /// A real file from the folder beside the checkout; says so and answers nothing where it is missing.
@@ -40,4 +41,36 @@ pub(crate) fn minimal_pdf(line: &str) -> Vec<u8> {
         objects.len() + 1
     ));
     pdf.into_bytes()
+}
+
+/// A PDF of this many pages with a line of text each, which opens with this password alone, or with none.
+pub(crate) fn pdf_of(pages: u32, password: Option<&str>) -> Vec<u8> {
+    let mut document = Document::load_mem(&minimal_pdf("A page of many")).expect("it is correct");
+    let (first, parent) = ((3, 0), (2, 0));
+    let page = document.get_object(first).expect("it has one page").clone();
+    let more = (1..pages).map(|_| document.add_object(page.clone()));
+    let kids: Vec<Object> = std::iter::once(first)
+        .chain(more.collect::<Vec<_>>())
+        .map(Object::Reference)
+        .collect();
+    let tree = document.get_object_mut(parent).and_then(Object::as_dict_mut);
+    let tree = tree.expect("it has a list of pages");
+    tree.set("Kids", kids);
+    tree.set("Count", i64::from(pages));
+    if let Some(password) = password {
+        let id = || Object::string_literal("0123456789abcdef");
+        document.trailer.set("ID", vec![id(), id()]);
+        let version = EncryptionVersion::V2 {
+            document: &document,
+            owner_password: "of the owner",
+            user_password: password,
+            key_length: 128,
+            permissions: Permissions::all(),
+        };
+        let state = EncryptionState::try_from(version).expect("it can be encrypted");
+        document.encrypt(&state).expect("it was not encrypted before");
+    }
+    let mut bytes = Vec::new();
+    document.save_to(&mut bytes).expect("memory is enough");
+    bytes
 }

@@ -181,6 +181,22 @@ mod tests {
     }
 
     #[test]
+    fn a_made_file_of_many_pages_gives_them_all() {
+        let read = read(&fixtures::pdf_of(117, None)).expect("a good PDF");
+        assert_eq!((read.pages, read.unreadable_pages), (117, 0));
+        assert_eq!(read.text.matches("A page of many").count(), 117);
+    }
+
+    #[test]
+    fn an_empty_password_is_none_and_another_is_the_reason() {
+        let opened = read(&fixtures::pdf_of(2, Some(""))).expect("every viewer opens it");
+        assert_eq!(opened.pages, 2);
+        assert!(opened.text.contains("A page of many"), "{:?}", opened.text);
+        let reason = read(&fixtures::pdf_of(2, Some("secret"))).expect_err("it is protected");
+        assert!(reason.contains("password"), "{reason}");
+    }
+
+    #[test]
     fn a_password_is_named_as_the_reason() {
         let Some(bytes) = fixtures::read("password-protected.pdf") else {
             return;
