@@ -5,8 +5,8 @@ use std::fmt;
 /// Any error becomes one with `?` and means "try again". Say [`fatal`](Self::fatal) when trying again can't help: the
 /// job is dead at once.
 ///
-/// The text of the error and its causes is kept with the job (at most 2,000 characters; passwords and queries in URLs
-/// and `password=`-like values are masked).
+/// The text of the error and its causes is kept with the job (at most 2,000 characters; what
+/// [`zhuji_logging::redact`] masks in log lines is masked here as well).
 pub struct JobError {
     pub(crate) class: Class,
     source: Box<dyn std::error::Error + Send + Sync>,

@@ -76,7 +76,7 @@ pub(crate) async fn a_fatal_error_and_the_last_attempt_are_the_end(kind: &str) {
     assert_eq!((fatal.attempt, runs.load(Ordering::SeqCst)), (1, 1));
     let error = fatal.error.unwrap();
     assert!(
-        error.starts_with("no such page at postgres://***@db/x password=*** \u{fffd}"),
+        error.starts_with("no such page at postgres://app:***@db/x password=*** \u{fffd}"),
         "{error}"
     );
     assert!(error.chars().count() <= 2001 && !error.contains("hunter2"));
