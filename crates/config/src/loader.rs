@@ -394,6 +394,8 @@ pub(crate) const OWN_TITLE: &str = "Configuration";
 #[config(title = "Configuration")]
 struct Own {
     /// A TOML file with settings; it must exist when it is named here.
+    ///
+    /// Env: `CONFIG_FILE`. Default: `zhuji.toml` in the working directory, where there is one.
     #[config(
         env = "CONFIG_FILE",
         default_note = "`zhuji.toml` in the working directory, where there is one"
@@ -401,6 +403,8 @@ struct Own {
     _file: Option<PathBuf>,
     /// What an unknown variable does, under a known prefix or with nearly a known name: `error` stops the start, `warn`
     /// is only logged. For the day of an upgrade that removed a variable.
+    ///
+    /// Env: `CONFIG_UNKNOWN`. Default: `error`.
     #[config(env = "CONFIG_UNKNOWN", default = "error")]
     unknown: OnUnknown,
 }
