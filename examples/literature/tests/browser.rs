@@ -9,7 +9,7 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
-use support::{Setup, fixture, large_pdf, pdf, workbook};
+use support::{Setup, fixture, large_pdf, pdf, protected_pdf, workbook};
 use tempfile::TempDir;
 use thirtyfour::prelude::*;
 use thirtyfour::{ChromiumLikeCapabilities, WebDriver};
@@ -406,13 +406,12 @@ async fn a_user_imports_uploads_searches_opens_and_deletes() {
     );
 
     // A protected PDF is stored, and says why it cannot be read.
-    if let Some(content) = fixture("password-protected.pdf") {
-        browser
-            .give_file("pdf-file", &file(files.path(), "protected.pdf", &content))
-            .await;
-        browser.wait_for("extraction-error", "password").await;
-        browser.shot("8-protected").await;
-    }
+    let protected = protected_pdf();
+    browser
+        .give_file("pdf-file", &file(files.path(), "protected.pdf", &protected))
+        .await;
+    browser.wait_for("extraction-error", "password").await;
+    browser.shot("8-protected").await;
 
     // The keyboard closes the panel; what is shown survives a reload.
     browser

@@ -1,6 +1,6 @@
 //! What a new user does first.
 
-use crate::support::{LITERATURES, Service, Setup, fixture, pdf, workbook};
+use crate::support::{LITERATURES, Service, Setup, fixture, pdf, protected_pdf, workbook};
 use reqwest::Method;
 use reqwest::header::{CONTENT_DISPOSITION, CONTENT_TYPE, LOCATION};
 
@@ -99,29 +99,33 @@ pub(crate) async fn walk(setup: &Setup) {
     assert!(key.starts_with("asl/pdfs/"), "{key}");
     check_download(&service, &id, content).await;
 
-    let real = fixture("password-protected.pdf");
-    if let Some(content) = real {
-        let other = service.json(&format!("{LITERATURES}?page=2&per_page=1")).await["items"][0]["id"].clone();
-        let other = other.as_str().expect("an id");
-        assert_eq!(service.upload(other, "secret.pdf", &content).await.status, 200);
-        let record = service.extracted(other).await;
-        assert_eq!(record["extraction"]["state"], "failed");
-        assert!(
-            record["extraction"]["error"]
-                .as_str()
-                .is_some_and(|why| why.contains("password")),
-            "{record}"
-        );
-        check_download(&service, other, &content).await;
-        let gone = service
-            .call(Method::DELETE, &format!("{LITERATURES}/{other}"))
-            .await;
-        assert_eq!((gone.status, &gone.body["success"]), (200, &true.into()));
+    let content_of_other = protected_pdf();
+    let other = service.json(&format!("{LITERATURES}?page=2&per_page=1")).await["items"][0]["id"].clone();
+    let other = other.as_str().expect("an id");
+    assert_eq!(
         service
-            .call(Method::GET, &format!("{LITERATURES}/{other}"))
+            .upload(other, "secret.pdf", &content_of_other)
             .await
-            .is_problem(404, "no record");
-    }
+            .status,
+        200
+    );
+    let record = service.extracted(other).await;
+    assert_eq!(record["extraction"]["state"], "failed");
+    assert!(
+        record["extraction"]["error"]
+            .as_str()
+            .is_some_and(|why| why.contains("password")),
+        "{record}"
+    );
+    check_download(&service, other, &content_of_other).await;
+    let gone = service
+        .call(Method::DELETE, &format!("{LITERATURES}/{other}"))
+        .await;
+    assert_eq!((gone.status, &gone.body["success"]), (200, &true.into()));
+    service
+        .call(Method::GET, &format!("{LITERATURES}/{other}"))
+        .await
+        .is_problem(404, "no record");
     let total = service.json(LITERATURES).await["total"].clone();
 
     assert!(service.terminate().await.success());

@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
+use pdf_extract::{Document, EncryptionState, EncryptionVersion, Object, Permissions};
 use reqwest::header::CONTENT_TYPE;
 use reqwest::{Client, Method, Response, StatusCode};
 use serde_json::Value;
@@ -475,6 +476,27 @@ fn padded_pdf(pages: usize, padding: usize) -> Vec<u8> {
 /// A correct PDF of one page and a little more than this many bytes.
 pub(crate) fn large_pdf(bytes: usize) -> Vec<u8> {
     padded_pdf(1, bytes)
+}
+
+/// A PDF that opens with a password alone: a real one, or a made one.
+pub(crate) fn protected_pdf() -> Vec<u8> {
+    fixture("password-protected.pdf").unwrap_or_else(|| {
+        let mut document = Document::load_mem(&pdf(2)).expect("it is correct");
+        let id = || Object::string_literal("0123456789abcdef");
+        document.trailer.set("ID", vec![id(), id()]);
+        let version = EncryptionVersion::V2 {
+            document: &document,
+            owner_password: "of the owner",
+            user_password: "of the user",
+            key_length: 128,
+            permissions: Permissions::all(),
+        };
+        let state = EncryptionState::try_from(version).expect("it can be encrypted");
+        document.encrypt(&state).expect("it was not encrypted before");
+        let mut bytes = Vec::new();
+        document.save_to(&mut bytes).expect("memory is enough");
+        bytes
+    })
 }
 
 /// A real file from the folder beside the checkout; says so and answers nothing where it is missing.
