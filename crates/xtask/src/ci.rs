@@ -91,7 +91,7 @@ const STEPS: &[Step] = &[
     },
     Step {
         name: "rehearse",
-        about: "every link of the documentation leads somewhere, every command in it exists",
+        about: "every link leads somewhere; every command, setting and metric that a page names exists",
         run: rehearsals,
     },
     Step {

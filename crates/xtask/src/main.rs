@@ -51,7 +51,7 @@ enum Command {
     Ci(ci::CiArgs),
     /// Measure the crates side by side with their peers
     Bench(bench::BenchArgs),
-    /// Try what the documentation promises: its links and commands
+    /// Try what the documentation promises: its links, commands, settings and metrics
     Rehearse(rehearse::RehearseArgs),
 }
 

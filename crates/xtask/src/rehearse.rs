@@ -1,7 +1,8 @@
-//! `cargo xtask rehearse`: what the documentation promises, tried. So far: that its links and commands exist.
+//! `cargo xtask rehearse`: what the documentation promises, tried. So far: that what its pages name exists.
 
 mod documents;
 mod markdown;
+mod names;
 
 use std::time::Instant;
 
@@ -29,7 +30,7 @@ struct Rehearsal {
 
 const REHEARSALS: &[Rehearsal] = &[Rehearsal {
     name: "documents",
-    about: "every link of every page leads somewhere, every command in it exists",
+    about: "every link leads somewhere; every command, setting and metric that a page names exists",
     run: documents::rehearse,
 }];
 

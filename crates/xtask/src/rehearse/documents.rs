@@ -1,9 +1,11 @@
-//! Every link of every page leads somewhere, and every `cargo xtask` command that a page names can be typed.
+//! Every link of every page leads somewhere, every `cargo xtask` command that a page names can be typed, and the
+//! operator's pages name the settings and the metrics that there are.
 
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 
 use super::markdown::{self, Page};
+use super::names;
 use crate::failure::{Result, on_path};
 use crate::workspace::Workspace;
 
@@ -18,9 +20,10 @@ pub(super) fn rehearse(workspace: &Workspace) -> Result<String> {
         let text = std::fs::read_to_string(&path).map_err(on_path(&path))?;
         pages.insert(file, markdown::read(&text));
     }
-    let problems = check(&pages, &crate::command(), &|path| {
+    let mut problems = check(&pages, &crate::command(), &|path| {
         workspace.root().join(path).exists()
     });
+    problems.extend(names::check(workspace, &pages)?);
     if problems.is_empty() {
         let links: usize = pages.values().map(|page| page.links.len()).sum();
         return Ok(format!("{} pages, {links} links", pages.len()));
