@@ -53,7 +53,8 @@ pub struct LocalAdapter {
 
 struct Inner {
     root: Root,
-    temp: Arc<TempDir>,
+    /// `None` in a store that is open for reading only.
+    temp: Option<Arc<TempDir>>,
     sidecars: Sidecars,
     signer: Arc<UrlSigner>,
 }
@@ -70,6 +71,9 @@ pub struct LocalOptions {
     pub signing_key: Option<Secret>,
     /// Keep metadata in sidecar files though the file system has extended attributes; for backups that lose attributes.
     pub sidecars: bool,
+    /// Only read: the directory must exist, nothing in it is created, swept or changed, and every write is
+    /// [`ErrorKind::ReadOnly`]. For tools that look at a store, and for read-only media.
+    pub read_only: bool,
 }
 
 impl Default for LocalOptions {
@@ -79,6 +83,7 @@ impl Default for LocalOptions {
             base_url: "http://localhost:3001/uploads".to_owned(),
             signing_key: None,
             sidecars: false,
+            read_only: false,
         }
     }
 }
@@ -87,7 +92,8 @@ impl LocalAdapter {
     /// Opens (and creates) the directory, sweeps what dead writers left, and makes sure that it can be written.
     ///
     /// # Errors
-    /// `Denied`, `ReadOnly`, `NoSpace` as the file system says; `Config` for a short signing key.
+    /// `Denied`, `ReadOnly`, `NoSpace` as the file system says; `Config` for a short signing key, or with
+    /// [`LocalOptions::read_only`] if there is no such directory.
     pub async fn open(path: impl AsRef<Path>, options: LocalOptions) -> Result<Self> {
         let path = path.as_ref().to_owned();
         let opened = path.clone();
@@ -105,6 +111,7 @@ impl LocalAdapter {
             base_url: config.served_base(),
             signing_key: config.signing_key.clone(),
             sidecars: false,
+            read_only: false,
         };
         Self::open(&config.local_dir, options).await
     }
@@ -187,18 +194,28 @@ fn open(path: &Path, options: LocalOptions) -> Result<Inner> {
         .with_hint("check STORAGE_LOCAL_DIR"),
         error => error,
     };
-    let root = Root::open(path, options.durability == Durability::Fsync).map_err(failed)?;
-    let temp = Arc::new(TempDir::create(&root).map_err(failed)?);
-    match (TempDir::sweep(&root), attributes::sweep(&root)) {
-        (Ok(0), Ok(0)) => {}
-        (Ok(files), Ok(sidecars)) => {
-            tracing::info!(files, sidecars, "removed what interrupted writes had left");
-        }
-        (Err(error), _) | (_, Err(error)) => tracing::warn!(%error, "could not look for interrupted writes"),
-    }
-    let key = match options.signing_key {
-        Some(key) => key.expose().as_bytes().to_vec(),
-        None => signing_key::load_or_create(&root, &temp).map_err(failed)?,
+    let sync = options.durability == Durability::Fsync;
+    let (root, temp) = if options.read_only {
+        let missing = |error: std::io::Error| match from_io("opening", subject, error) {
+            error if error.kind() == ErrorKind::NotFound => Error::new(
+                ErrorKind::Config,
+                "opening",
+                subject,
+                "there is no such directory",
+            ),
+            error => error,
+        };
+        (Root::open_existing(path, sync).map_err(missing)?, None)
+    } else {
+        let root = Root::open(path, sync).map_err(failed)?;
+        let temp = Arc::new(TempDir::create(&root).map_err(failed)?);
+        sweep(&root);
+        (root, Some(temp))
+    };
+    let key = match (options.signing_key, &temp) {
+        (Some(key), _) => key.expose().as_bytes().to_vec(),
+        (None, Some(temp)) => signing_key::load_or_create(&root, temp).map_err(failed)?,
+        (None, None) => signing_key::load_or_random(&root).map_err(failed)?,
     };
     let signer = Arc::new(UrlSigner::new(key, options.base_url)?);
     let sidecars = Sidecars::new(options.sidecars, attributes::any_sidecar(&root));
@@ -212,13 +229,42 @@ fn open(path: &Path, options: LocalOptions) -> Result<Inner> {
     Ok(inner)
 }
 
+/// Removes what interrupted writes left.
+fn sweep(root: &Root) {
+    match (TempDir::sweep(root), attributes::sweep(root)) {
+        (Ok(0), Ok(0)) => {}
+        (Ok(files), Ok(sidecars)) => {
+            tracing::info!(files, sidecars, "removed what interrupted writes had left");
+        }
+        (Err(error), _) | (_, Err(error)) => tracing::warn!(%error, "could not look for interrupted writes"),
+    }
+}
+
 impl Inner {
+    /// A new temporary file.
+    fn temp_file(&self, operation: &'static str, subject: &str) -> Result<TempFile> {
+        let temp = self.writable(operation, subject)?;
+        temp.file().map_err(|error| from_io(operation, subject, error))
+    }
+
+    fn writable(&self, operation: &'static str, subject: &str) -> Result<&Arc<TempDir>> {
+        self.temp.as_ref().ok_or_else(|| {
+            let why = "the store is open for reading only";
+            Error::new(ErrorKind::ReadOnly, operation, subject, why)
+        })
+    }
+
+    fn remove(&self, key: &Key) -> Result<()> {
+        self.writable("delete", key)?;
+        write::remove(&self.root, key, &self.sidecars).map_err(|error| from_io("delete", key, error))
+    }
+
     /// Writes to a temporary file, a new one if there is none yet.
     fn append(&self, temp: Option<TempFile>, chunks: &[Bytes], key: &str) -> Result<TempFile> {
         let failed = |error| from_io("upload", key, error);
         let mut temp = match temp {
             Some(temp) => temp,
-            None => self.temp.file().map_err(failed)?,
+            None => self.temp_file("upload", key)?,
         };
         for chunk in chunks {
             temp.write(chunk).map_err(failed)?;
@@ -230,10 +276,13 @@ impl Inner {
         write::commit(&self.root, temp, key, options, &self.sidecars)
     }
 
-    /// Shows that a file can be written.
+    /// Shows that a file can be written, or in a store that is only read, that the directory is there.
     fn probe(&self) -> Result<()> {
         let failed = |error| from_io("check", "storage directory", error);
-        let mut file = self.temp.file().map_err(failed)?;
+        if self.temp.is_none() {
+            return self.root.dir("").map(drop).map_err(failed);
+        }
+        let mut file = self.temp_file("check", "storage directory")?;
         file.write(b"zhuji").map_err(failed)
     }
 
@@ -241,7 +290,7 @@ impl Inner {
         use std::io::Read;
         let failed = |error| from_io("copy", from, error);
         let (mut file, metadata) = attributes::open(&self.root, from).map_err(failed)?;
-        let mut temp = self.temp.file().map_err(failed)?;
+        let mut temp = self.temp_file("copy", from)?;
         let mut buffer = vec![0_u8; 256 * 1024];
         loop {
             let count = file.read(&mut buffer).map_err(failed)?;
@@ -320,21 +369,13 @@ impl StorageAdapter for LocalAdapter {
 
     async fn delete(&self, key: &Key) -> Result<()> {
         let subject = key.clone();
-        self.run("delete", key, move |inner| {
-            write::remove(&inner.root, &subject, &inner.sidecars)
-                .map_err(|error| from_io("delete", &subject, error))
-        })
-        .await
+        self.run("delete", key, move |inner| inner.remove(&subject)).await
     }
 
     async fn delete_many(&self, keys: &[Key]) -> Vec<Result<()>> {
         let (owned, count) = (keys.to_vec(), keys.len());
         let removed = self.run("delete", "many objects", move |inner| {
-            let remove = |key: &Key| {
-                write::remove(&inner.root, key, &inner.sidecars)
-                    .map_err(|error| from_io("delete", key, error))
-            };
-            Ok(owned.iter().map(remove).collect::<Vec<_>>())
+            Ok(owned.iter().map(|key| inner.remove(key)).collect::<Vec<_>>())
         });
         removed.await.unwrap_or_else(|error| {
             let again = || Error::new(error.kind(), "delete", "many objects", error.to_string());

@@ -40,6 +40,11 @@ impl Root {
             .recursive(true)
             .mode(0o750)
             .create(path)?;
+        Self::open_existing(path, sync)
+    }
+
+    /// Opens the directory and creates nothing.
+    pub(super) fn open_existing(path: &Path, sync: bool) -> io::Result<Self> {
         let dir = fs::open(path, READ_DIR.difference(OFlags::NOFOLLOW), Mode::empty())?;
         #[cfg(target_os = "linux")]
         let openat2 = !matches!(

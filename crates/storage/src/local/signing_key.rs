@@ -20,7 +20,7 @@ const NAME: &str = "signing.key";
 /// Reads the key of this data directory, or makes one. Processes that start at the same time end up with the same one: it is
 /// written aside and linked to its name, which only the first can do.
 pub(super) fn load_or_create(root: &Root, temp: &Arc<TempDir>) -> io::Result<Vec<u8>> {
-    if let Some(key) = load(root)? {
+    if let Some(key) = load(root, true)? {
         return Ok(key);
     }
     let mut file = temp.file()?;
@@ -33,7 +33,7 @@ pub(super) fn load_or_create(root: &Root, temp: &Arc<TempDir>) -> io::Result<Vec
         Err(error) if is(&error, &[Errno::EXIST]) => {}
         Err(error) => return Err(error),
     }
-    load(root)?.ok_or_else(|| {
+    load(root, true)?.ok_or_else(|| {
         io::Error::new(
             io::ErrorKind::NotFound,
             "the signing key vanished while it was made",
@@ -41,14 +41,19 @@ pub(super) fn load_or_create(root: &Root, temp: &Arc<TempDir>) -> io::Result<Vec
     })
 }
 
-fn load(root: &Root) -> io::Result<Option<Vec<u8>>> {
+/// Reads the key and changes nothing; a random one if there is none.
+pub(super) fn load_or_random(root: &Root) -> io::Result<Vec<u8>> {
+    Ok(load(root, false)?.unwrap_or_else(random_key))
+}
+
+fn load(root: &Root, mend: bool) -> io::Result<Option<Vec<u8>>> {
     let flags = OFlags::RDONLY | OFlags::NONBLOCK;
     let file = match root.open_at(&format!("{DIR}/{NAME}"), flags, Mode::empty()) {
         Err(error) if is(&error, &[Errno::NOENT]) => return Ok(None),
         other => File::from(other?),
     };
     let mode = fs::fstat(&file)?.st_mode & 0o077;
-    if mode != 0 {
+    if mode != 0 && mend {
         tracing::warn!("the signing key of local URLs can be read by other users; making it private");
         fs::fchmod(&file, Mode::from_raw_mode(0o600))?;
     }

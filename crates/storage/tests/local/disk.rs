@@ -2,7 +2,7 @@
 
 use std::{path::Path, process::Command};
 
-use zhuji_storage::{ErrorKind, LocalAdapter, LocalOptions, PutOptions, Storage};
+use zhuji_storage::{ErrorKind, Key, LocalAdapter, LocalOptions, PutOptions, SignOptions, Storage};
 
 /// A small file system of its own, gone with the test.
 struct Mounted(tempfile::TempDir);
@@ -95,6 +95,52 @@ async fn a_read_only_disk_is_told() {
     assert_eq!(opened.unwrap_err().kind(), ErrorKind::ReadOnly);
     disk.remount("rw");
     storage.upload("b", "x").await.unwrap();
+}
+
+#[tokio::test]
+async fn a_store_that_is_only_read_is_left_as_it_is() {
+    let options = || LocalOptions {
+        read_only: true,
+        ..LocalOptions::default()
+    };
+    let Some(disk) = Mounted::new() else { return };
+    std::fs::create_dir(disk.path().join("by-hand")).unwrap();
+    std::fs::write(disk.path().join("by-hand/a.txt"), "x").unwrap();
+    let read = Storage::new(LocalAdapter::open(disk.path(), options()).await.unwrap());
+    assert_eq!(read.download("by-hand/a.txt").await.unwrap(), "x");
+    assert!(!disk.path().join(".zhuji").exists(), "nothing is created");
+    for result in [
+        read.upload("b", "x").await.map(drop),
+        read.copy("by-hand/a.txt", "b").await.map(drop),
+        read.delete("by-hand/a.txt").await,
+        read.delete_many(["by-hand/a.txt"]).await.remove(0),
+    ] {
+        assert_eq!(result.unwrap_err().kind(), ErrorKind::ReadOnly);
+    }
+    // A real store, on media that can't be written; its URLs are still good.
+    let storage = crate::open(disk.path()).await;
+    let stored = storage.upload("c", "y").await.unwrap();
+    let url = storage
+        .signed_url("c", SignOptions::get())
+        .await
+        .unwrap()
+        .into_string();
+    drop(storage);
+    disk.remount("ro");
+    let read = Storage::new(LocalAdapter::open(disk.path(), options()).await.unwrap());
+    assert_eq!(read.metadata("c").await.unwrap().etag, stored.etag);
+    let query = url.split_once('?').unwrap().1;
+    let key = Key::new("c").unwrap();
+    read.url_signer()
+        .unwrap()
+        .verify("GET", &key, query, None)
+        .unwrap();
+    read.check().await.unwrap();
+    let missing = LocalAdapter::open(disk.path().join("typo"), options())
+        .await
+        .unwrap_err();
+    assert_eq!(missing.kind(), ErrorKind::Config);
+    assert!(missing.to_string().contains("no such directory"), "{missing}");
 }
 
 /// The kernel's ramfs has no extended attributes.

@@ -205,7 +205,8 @@ async fn a_factory_that_is_told_nonsense_says_so() {
     // Settings that were put together in code, past the check of the configuration.
     let server = OssServer::start(OssServerOptions::default()).await.unwrap();
     let good = crate::support::oss_config(&server, &server.endpoint(), &[]);
-    let nonsense: [(fn(&mut StorageConfig), &str); 6] = [
+    type Spoil = fn(&mut StorageConfig);
+    let nonsense: [(Spoil, &str); 6] = [
         (|config| config.kind = "s3".to_owned(), "STORAGE_TYPE"),
         (
             |config| {
