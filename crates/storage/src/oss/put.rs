@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use futures_util::TryStreamExt;
+use futures_util::{StreamExt, TryStreamExt, stream::Fuse};
 use http::{HeaderMap, Method, header};
 
 use super::{
@@ -45,13 +45,13 @@ pub(super) async fn bytes(client: &Client, key: &Key, body: Bytes, options: &Put
 pub(super) async fn stream(
     client: &Arc<Client>,
     key: &Key,
-    mut stream: ByteStream,
+    stream: ByteStream,
     length: Option<u64>,
     options: &PutOptions,
     retry: RetryPolicy,
 ) -> Result<Receipt> {
     let mut parts = Parts {
-        stream: &mut stream,
+        stream: stream.fuse(),
         rest: Bytes::new(),
     };
     let first = parts.next(PART).await?;
@@ -90,12 +90,13 @@ pub(super) fn patience(options: &PutOptions, retry: RetryPolicy) -> RetryPolicy 
 }
 
 /// Cuts a stream into parts.
-struct Parts<'a> {
-    stream: &'a mut ByteStream,
+struct Parts {
+    /// Asked again after its end, which not every stream takes.
+    stream: Fuse<ByteStream>,
     rest: Bytes,
 }
 
-impl Parts<'_> {
+impl Parts {
     /// The next `size` bytes, fewer only at the end.
     async fn next(&mut self, size: usize) -> Result<Bytes> {
         if self.rest.len() >= size {

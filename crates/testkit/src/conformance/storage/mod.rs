@@ -177,7 +177,7 @@ pub async fn run(harness: &dyn StorageHarness) -> ConformanceReport {
         basic::{round_trip, empty, large, overwrite, missing, delete, copy, etags, if_match},
         keys::{weird, invalid, key_and_deeper_key, scoped},
         content::{types, disposition, metadata, survive_copy, refused},
-        streams::{unknown_length, long, declared_length, wrong_length, error, long_error, dropped, ranges, invalid_ranges},
+        streams::{unknown_length, asked_after_its_end, long, declared_length, wrong_length, error, long_error, dropped, ranges, invalid_ranges},
         writers::{create_only, create_only_race, torn_reads, overwrite_in_stream},
         listing::{order, paging, prefixes, folders, folder_paging},
         bulk::{upload_many, delete_many},

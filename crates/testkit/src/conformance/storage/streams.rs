@@ -38,6 +38,28 @@ pub(super) async fn unknown_length(case: Case) {
     assert_eq!(case.storage.download("s").await.unwrap(), "ab");
 }
 
+/// A stream may be asked for more until it ends, and never afterwards.
+pub(super) async fn asked_after_its_end(case: Case) {
+    for size in [0, 7, 9 << 20] {
+        let bytes = noise(size, 5);
+        let once = stream::unfold(bytes.clone(), |mut rest| async move {
+            let piece = rest.split_to(rest.len().min(1_000_003));
+            (!piece.is_empty()).then_some((io::Result::Ok(piece), rest))
+        });
+        case.storage
+            .upload_stream("s", once, PutOptions::new())
+            .await
+            .unwrap();
+        // Downloads are such streams.
+        let download = case.storage.download_stream("s", ()).await.unwrap();
+        case.storage
+            .upload_stream("t", download.stream, PutOptions::new())
+            .await
+            .unwrap();
+        assert!(case.storage.download("t").await.unwrap() == bytes, "{size}");
+    }
+}
+
 pub(super) async fn long(case: Case) {
     let bytes = noise(21 * 1024 * 1024 + 13, 4);
     let options = PutOptions::new()
