@@ -1,11 +1,11 @@
 //! Jobs in the schema `zhuji_jobs` of the service's own database.
 
+mod bell;
 mod schema;
 mod sql;
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::StreamExt;
@@ -14,6 +14,7 @@ use jiff::Timestamp;
 use uuid::Uuid;
 use zhuji_db_pool::{DbPool, Row, ToSql, Transaction};
 
+use self::bell::Bell;
 use crate::adapter::{
     ClaimRequest, Claimed, Fence, Finish, JobsAdapter, NewJob, Report, Rescued, SweepRequest, WorkerId,
 };
@@ -22,7 +23,6 @@ use crate::job::JobId;
 use crate::record::{JobRecord, JobState, QueueCounts};
 
 const CHANNEL: &str = "zhuji_jobs";
-const NOTIFY_EVERY: Duration = Duration::from_millis(100);
 
 /// Jobs in PostgreSQL, in the schema `zhuji_jobs` (which its migrations make and keep up to date).
 ///
@@ -30,8 +30,8 @@ const NOTIFY_EVERY: Duration = Duration::from_millis(100);
 /// statement stands alone and keeps no session state, so a transaction-mode pooler may be in between.
 #[derive(Debug)]
 pub struct PostgresAdapter {
+    bell: Bell,
     pool: DbPool,
-    last_notified: Mutex<Option<Instant>>,
 }
 
 impl PostgresAdapter {
@@ -52,21 +52,9 @@ impl PostgresAdapter {
             Error::new(kind, "migrate", format!("schema {}", schema::NAME), reason).with_source(source)
         })?;
         Ok(Self {
+            bell: Bell::new(pool.clone()),
             pool,
-            last_notified: Mutex::new(None),
         })
-    }
-
-    /// Commits with a notification wait for one another, so a process that enqueues without pause sends one now and
-    /// then; who receives it looks often for a while.
-    fn may_notify(&self) -> bool {
-        let mut last = self.last_notified.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = Instant::now();
-        let may = last.is_none_or(|last| now.duration_since(last) >= NOTIFY_EVERY);
-        if may {
-            *last = Some(now);
-        }
-        may
     }
 
     async fn query(
@@ -138,13 +126,14 @@ type Unique = (String, String, String);
 /// What to insert, and which id each of the given jobs will turn out to have.
 struct Insert {
     columns: Columns,
-    notify: bool,
+    /// Whether any of them can be run at once.
+    ready: bool,
     asked: Vec<(JobId, Option<Unique>)>,
 }
 
 impl Insert {
-    fn new(jobs: Vec<NewJob>, may_notify: bool) -> Self {
-        let notify = may_notify && jobs.iter().any(|job| job.delay.is_zero() && job.run_at.is_none());
+    fn new(jobs: Vec<NewJob>) -> Self {
+        let ready = jobs.iter().any(|job| job.delay.is_zero() && job.run_at.is_none());
         let mut columns = Columns::default();
         let mut asked = Vec::with_capacity(jobs.len());
         let mut seen = HashSet::new();
@@ -176,7 +165,7 @@ impl Insert {
         }
         Self {
             columns,
-            notify,
+            ready,
             asked,
         }
     }
@@ -185,9 +174,26 @@ impl Insert {
         self.columns.kinds.first().cloned().unwrap_or_default()
     }
 
-    fn params(&self) -> [&(dyn ToSql + Sync); 13] {
+    /// The statement, and its parameters: values for one job, arrays for many.
+    fn statement(&self) -> (&'static str, [&(dyn ToSql + Sync); 11]) {
         let c = &self.columns;
-        [
+        if c.ids.len() == 1 {
+            let one: [&(dyn ToSql + Sync); 11] = [
+                &c.ids[0],
+                &c.queues[0],
+                &c.kinds[0],
+                &c.payloads[0],
+                &c.priorities[0],
+                &c.max_attempts[0],
+                &c.run_ats[0],
+                &c.delays[0],
+                &c.unique_keys[0],
+                &c.traceparents[0],
+                &c.request_ids[0],
+            ];
+            return (sql::ENQUEUE_ONE, one);
+        }
+        let many: [&(dyn ToSql + Sync); 11] = [
             &c.ids,
             &c.queues,
             &c.kinds,
@@ -199,9 +205,8 @@ impl Insert {
             &c.unique_keys,
             &c.traceparents,
             &c.request_ids,
-            &self.notify,
-            &CHANNEL,
-        ]
+        ];
+        (sql::ENQUEUE, many)
     }
 
     fn ids(self, rows: &[Row]) -> Result<Vec<JobId>> {
@@ -254,18 +259,23 @@ impl JobsAdapter for PostgresAdapter {
     }
 
     async fn enqueue(&self, jobs: Vec<NewJob>) -> Result<Vec<JobId>> {
-        let insert = Insert::new(jobs, self.may_notify());
-        let rows = self
-            .query("enqueue", &insert.subject(), sql::ENQUEUE, &insert.params())
-            .await?;
+        let insert = Insert::new(jobs);
+        let (sql, params) = insert.statement();
+        let rows = self.query("enqueue", &insert.subject(), sql, &params).await?;
+        if insert.ready {
+            self.bell.ring();
+        }
         insert.ids(&rows)
     }
 
     async fn enqueue_in(&self, tx: &Transaction<'_>, jobs: Vec<NewJob>) -> Result<Vec<JobId>> {
-        // Always: whether and when this transaction commits is not known here.
-        let insert = Insert::new(jobs, true);
-        let rows = tx.query(sql::ENQUEUE, &insert.params()).await;
+        let insert = Insert::new(jobs);
+        let (sql, params) = insert.statement();
+        let rows = tx.query(sql, &params).await;
         let rows = rows.map_err(|source| explain("enqueue", &insert.subject(), source))?;
+        if insert.ready {
+            self.bell.ring();
+        }
         insert.ids(&rows)
     }
 

@@ -15,8 +15,16 @@ ON CONFLICT (queue, kind, unique_key) WHERE unique_key IS NOT NULL AND state IN 
 DO UPDATE SET unique_key = excluded.unique_key
 RETURNING id, queue, kind, unique_key
 )
-SELECT id, queue, kind, unique_key, CASE WHEN $12::bool THEN pg_notify($13::text, '')::text END AS notified
-FROM enqueued";
+SELECT id, queue, kind, unique_key FROM enqueued";
+
+/// For one job, by far the most frequent case: no arrays, and a plan as short as can be.
+pub(super) const ENQUEUE_ONE: &str = "
+INSERT INTO zhuji_jobs.job
+    (id, queue, kind, payload, priority, max_attempts, run_at, unique_key, traceparent, request_id)
+VALUES ($1, $2, $3, $4::text::json, $5, $6, coalesce($7, now()) + make_interval(secs => $8), $9, $10, $11)
+ON CONFLICT (queue, kind, unique_key) WHERE unique_key IS NOT NULL AND state IN ('ready', 'running')
+DO UPDATE SET unique_key = excluded.unique_key
+RETURNING id, queue, kind, unique_key";
 
 pub(super) const CLAIM: &str = "
 WITH next AS (
