@@ -1,5 +1,7 @@
 //! What can be typed.
 
+use std::time::Duration;
+
 use clap::{Args as ClapArgs, Parser, Subcommand};
 
 use crate::location::Location;
@@ -15,8 +17,11 @@ pub(crate) struct Args {
 #[derive(Subcommand, Debug)]
 pub(crate) enum Command {
     /// Plans the sizes of a fleet's connection pools.
-    #[command(after_help = "Example: zhuji plan --max-connections 400 --instances 10\n\
-                            Exit code: 0 OK, 3 TIGHT, 4 IMPOSSIBLE.")]
+    #[command(
+        after_help = "Example: zhuji plan --max-connections 400 --instances 10\n         \
+                            zhuji plan --max-connections 400 --instances 10 --per-second 500 --hold 20ms\n\
+                            Exit code: 0 OK, 3 TIGHT, 4 IMPOSSIBLE."
+    )]
     Plan(Plan),
     /// Looks at files and moves them, on disk and in OSS.
     #[command(subcommand)]
@@ -40,6 +45,12 @@ pub(crate) struct Plan {
     /// Slots of other services, people and tools.
     #[arg(long)]
     pub(crate) others: Option<u32>,
+    /// Database operations per second of one instance at its peak; with --hold the plan says whether they fit.
+    #[arg(long, requires = "hold")]
+    pub(crate) per_second: Option<f64>,
+    /// For how long each of them holds its connection (95th percentile), such as `20ms`.
+    #[arg(long, requires = "per_second", value_parser = zhuji_config::parse_duration)]
+    pub(crate) hold: Option<Duration>,
     /// For machines.
     #[arg(long)]
     pub(crate) json: bool,

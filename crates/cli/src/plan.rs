@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use serde_json::json;
-use zhuji_db_pool::{PlannerInput, Verdict, plan};
+use zhuji_db_pool::{Demand, PlannerInput, Verdict, plan};
 
 use crate::args::Plan;
 use crate::failure::Failure;
@@ -18,11 +18,16 @@ pub(crate) fn run(args: &Plan) -> Result<ExitCode, Failure> {
     input.surge = args.surge.unwrap_or(args.instances);
     input.vendor_reserved = args.reserved.unwrap_or(input.vendor_reserved);
     input.other = args.others.unwrap_or(input.other);
+    input.demand = args
+        .per_second
+        .zip(args.hold)
+        .map(|(per_second, hold)| Demand { per_second, hold });
     let plan = plan(&input);
     if args.json {
         say(&json!({
             "verdict": plan.verdict.to_string(),
             "pool_size": plan.size,
+            "wanted": plan.want,
             "web": plan.web,
             "jobs": plan.jobs,
             "budget": plan.budget,
@@ -58,6 +63,9 @@ pub(crate) fn run(args: &Plan) -> Result<ExitCode, Failure> {
             "  pool of each      {:>5}  {} for requests, {} for jobs",
             plan.size, plan.web, plan.jobs
         ));
+        if let Some(want) = plan.want {
+            say(&format!("  wanted by each    {want:>5}  for the demand given"));
+        }
         say(&format!(
             "  at the peak       {:>5}  all pools full during a release",
             plan.peak
