@@ -1,19 +1,20 @@
 //! `local:DIR/KEY` and `oss://BUCKET/KEY`.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::str::FromStr;
 
-use zhuji_config::Sources;
-use zhuji_storage::{Storage, StorageConfig, StorageFactory};
+use zhuji_config::{Loader, ProblemKind, Report, Source, Sources};
+use zhuji_storage::{LocalAdapter, LocalOptions, RESERVED_SEGMENT, Storage, StorageConfig, StorageFactory};
 
 use crate::failure::Failure;
 
 /// A place in a store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Location {
-    /// A directory of the local adapter. Where the store ends and the key begins is found by looking at the disk.
-    Local(PathBuf),
+    /// A path into a directory of the local adapter, as it was typed. Where the store ends and the key begins is found by
+    /// looking for the store's own directory.
+    Local(String),
     /// A bucket, and a key or prefix in it.
     Oss {
         /// The bucket.
@@ -23,13 +24,24 @@ pub(crate) enum Location {
     },
 }
 
+/// What a command is going to do at a place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Access {
+    /// Nothing is created or changed, not even beside the objects. A directory that never was a store is read as one.
+    Read,
+    /// Something is removed from a store that is there.
+    Change,
+    /// Something is put into a store; where there is none, the place itself becomes one.
+    Fill,
+}
+
 impl FromStr for Location {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
         const EXPECTED: &str = "expected `local:DIR/KEY` or `oss://BUCKET/KEY`";
         if let Some(path) = text.strip_prefix("local:").filter(|path| !path.is_empty()) {
-            return Ok(Self::Local(PathBuf::from(path)));
+            return Ok(Self::Local(path.to_owned()));
         }
         let rest = text.strip_prefix("oss://").ok_or(EXPECTED)?;
         let (bucket, key) = rest.split_once('/').unwrap_or((rest, ""));
@@ -46,10 +58,22 @@ impl FromStr for Location {
 impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Local(path) => write!(f, "local:{}", path.display()),
+            Self::Local(path) => write!(f, "local:{path}"),
             Self::Oss { bucket, key } => write!(f, "oss://{bucket}/{key}"),
         }
     }
+}
+
+/// A place whose store has been found and not yet opened.
+pub(crate) struct Located {
+    told: String,
+    store: Store,
+    pub(crate) key: String,
+}
+
+enum Store {
+    Local { root: PathBuf, read_only: bool },
+    Oss { bucket: String },
 }
 
 /// An opened place: the store, and the key or prefix in it.
@@ -59,45 +83,134 @@ pub(crate) struct Place {
 }
 
 impl Location {
-    /// Opens the store. OSS takes region, endpoint and keys from the same variables as a service.
-    pub(crate) async fn open(&self) -> Result<Place, Failure> {
-        let (pairs, key) = match self {
+    /// Finds the store; looks at the disk and changes nothing.
+    pub(crate) fn locate(&self, access: Access) -> Result<Located, Failure> {
+        let (store, key) = match self {
             Self::Local(path) => {
-                let (root, key) = split(path);
-                (
-                    vec![("STORAGE_TYPE", "local".to_owned()), ("STORAGE_LOCAL_DIR", root)],
-                    key,
-                )
+                let (root, key) = find_store(path, access)?;
+                let read_only = access == Access::Read;
+                (Store::Local { root, read_only }, key)
             }
             Self::Oss { bucket, key } => (
-                vec![("STORAGE_TYPE", "oss".to_owned()), ("OSS_BUCKET", bucket.clone())],
+                Store::Oss {
+                    bucket: bucket.clone(),
+                },
                 key.clone(),
             ),
         };
-        let config: StorageConfig = zhuji_config::load(Sources::discover(pairs))
-            .map_err(|report| Failure::usage(format!("{self} can't be opened\n{report}")))?;
-        Ok(Place {
-            storage: StorageFactory::new().build(&config).await?,
+        Ok(Located {
+            told: self.to_string(),
+            store,
             key,
         })
     }
 }
 
-/// The longest leading part of the path that is a directory is the store; the rest is the key.
-fn split(path: &Path) -> (String, String) {
-    let mut root = path;
-    while !root.is_dir() {
-        match root.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-            Some(parent) => root = parent,
-            // Nothing of it exists: the whole path is a store that is about to be made.
-            None => return (path.display().to_string(), String::new()),
-        }
+impl Located {
+    /// Opens the store. OSS takes region, endpoint and keys from the same variables as a service.
+    pub(crate) async fn open(self) -> Result<Place, Failure> {
+        let (factory, pairs) = match self.store {
+            Store::Local { root, read_only } => {
+                let factory = StorageFactory::new().register("local", move |config: StorageConfig| {
+                    let options = LocalOptions {
+                        durability: config.durability,
+                        signing_key: config.signing_key,
+                        read_only,
+                        ..LocalOptions::default()
+                    };
+                    LocalAdapter::open(root.clone(), options)
+                });
+                (factory, vec![("STORAGE_TYPE", "local".to_owned())])
+            }
+            Store::Oss { bucket } => {
+                let pairs = vec![("STORAGE_TYPE", "oss".to_owned()), ("OSS_BUCKET", bucket)];
+                (StorageFactory::new(), pairs)
+            }
+        };
+        let config = settings(pairs).map_err(|report| {
+            Failure::usage(format!(
+                "{} can't be opened
+{report}",
+                self.told
+            ))
+        })?;
+        let storage = factory.build(&config).await;
+        Ok(Place {
+            storage: storage.map_err(|error| Failure::failed(format!("{}: {error}", self.told)))?,
+            key: self.key,
+        })
     }
-    let key = path
-        .strip_prefix(root)
-        .map(|key| key.display().to_string())
-        .unwrap_or_default();
-    (root.display().to_string(), key)
+}
+
+/// The settings, from where a service has them too.
+fn settings(pairs: Vec<(&'static str, String)>) -> Result<StorageConfig, Report> {
+    let mut loader = Loader::new(Sources::discover(pairs));
+    let config = loader.load::<StorageConfig>();
+    let mut report = loader.report();
+    // A service's own `zhuji.toml` may lie here. Its other variables are none of our business.
+    report.problems.retain(|problem| {
+        problem.kind != ProblemKind::Unknown || !matches!(problem.source, None | Some(Source::File { .. }))
+    });
+    match config {
+        Some(config) if report.is_ok() => Ok(config),
+        _ => Err(report),
+    }
+}
+
+/// The root of the store that a path leads into, and the key in it. A store is a directory with the reserved directory of
+/// the local adapter.
+fn find_store(text: &str, access: Access) -> Result<(PathBuf, String), Failure> {
+    let unusable = |why: &str| Failure::failed(format!("local:{text}: {why}"));
+    let typed = std::path::absolute(text).map_err(|error| unusable(&error.to_string()))?;
+    // What exists is resolved; what doesn't can only be names.
+    let mut existing = typed.as_path();
+    while std::fs::symlink_metadata(existing).is_err() {
+        existing = existing
+            .parent()
+            .ok_or_else(|| unusable("there is no such directory"))?;
+    }
+    let missing = typed.strip_prefix(existing).unwrap_or(Path::new(""));
+    if missing
+        .components()
+        .any(|part| !matches!(part, Component::Normal(_)))
+    {
+        return Err(unusable("the path leads through a directory that does not exist"));
+    }
+    let resolved = existing
+        .canonicalize()
+        .map_err(|error| unusable(&error.to_string()))?;
+    let whole = if missing.as_os_str().is_empty() {
+        resolved.clone()
+    } else {
+        resolved.join(missing)
+    };
+    let found = resolved
+        .ancestors()
+        .find(|dir| dir.join(RESERVED_SEGMENT).is_dir());
+    let root = match (found, access) {
+        (Some(root), _) => root.to_owned(),
+        (None, Access::Fill) => whole.clone(),
+        (None, Access::Change) => {
+            let why =
+                format!("there is no store here: no directory on the way has a `{RESERVED_SEGMENT}` in it");
+            return Err(unusable(&why));
+        }
+        (None, Access::Read) if whole.is_dir() => whole.clone(),
+        (None, Access::Read) if whole.is_file() => whole.parent().unwrap_or(&whole).to_owned(),
+        (None, Access::Read) => return Err(unusable("there is no such file or directory")),
+    };
+    let key = whole
+        .strip_prefix(&root)
+        .ok()
+        .and_then(Path::to_str)
+        .ok_or_else(|| unusable("the path is not UTF-8"))?;
+    // A final slash says "below", as with OSS.
+    let slash = if !key.is_empty() && text.ends_with('/') {
+        "/"
+    } else {
+        ""
+    };
+    Ok((root, format!("{key}{slash}")))
 }
 
 #[cfg(test)]
@@ -118,10 +231,44 @@ mod tests {
     }
 
     #[test]
-    fn the_directory_that_exists_is_the_store() {
+    fn a_store_is_found_above_the_path() {
         let dir = tempfile::tempdir().unwrap();
-        let (root, key) = split(&dir.path().join("a/b.pdf"));
-        assert_eq!(Path::new(&root), dir.path());
-        assert_eq!(key, "a/b.pdf");
+        let base = dir.path().canonicalize().unwrap();
+        let store = base.join("uploads");
+        std::fs::create_dir_all(store.join(".zhuji")).unwrap();
+        std::fs::create_dir_all(store.join("asl")).unwrap();
+        let find = |path: &str, access| {
+            let found = find_store(&format!("{}/{path}", base.display()), access);
+            found.map_err(|failure| failure.to_string())
+        };
+        for access in [Access::Read, Access::Change, Access::Fill] {
+            for (path, key) in [
+                ("uploads", ""),
+                ("uploads/", ""),
+                ("uploads/asl", "asl"),
+                ("uploads/asl/", "asl/"),
+                ("uploads/asl/../new/b.pdf", "new/b.pdf"),
+                ("uploads/new/b.pdf", "new/b.pdf"),
+            ] {
+                let expected = (store.clone(), key.to_owned());
+                if path.contains("..") {
+                    // `..` is resolved where it exists, and refused where it doesn't.
+                    assert!(find("uploads/no/../b", access).is_err());
+                }
+                assert_eq!(find(path, access), Ok(expected), "{path}");
+            }
+        }
+        // Elsewhere: read as it is, become a store, or refused.
+        std::fs::create_dir(base.join("plain")).unwrap();
+        std::fs::write(base.join("plain/a"), "x").unwrap();
+        let plain = base.join("plain");
+        assert_eq!(find("plain", Access::Read), Ok((plain.clone(), String::new())));
+        assert_eq!(find("plain/a", Access::Read), Ok((plain, "a".to_owned())));
+        assert_eq!(
+            find("new/x", Access::Fill),
+            Ok((base.join("new/x"), String::new()))
+        );
+        assert!(find("typo", Access::Read).unwrap_err().contains("no such file"));
+        assert!(find("plain", Access::Change).unwrap_err().contains("no store"));
     }
 }

@@ -5,44 +5,35 @@ use std::process::ExitCode;
 
 use futures_util::StreamExt;
 use indicatif::{ProgressBar, ProgressStyle};
-use zhuji_storage::{Entry, GetOptions, PutOptions};
+use zhuji_storage::{GetOptions, PutOptions};
 
-use super::{say, selected};
+use super::{nothing_at, say, selected};
 use crate::args::Cp;
 use crate::failure::Failure;
-use crate::location::Place;
+use crate::location::{Access, Place};
 
 /// Objects copied at once.
 const IN_FLIGHT: usize = 8;
 
 pub(crate) async fn cp(args: &Cp) -> Result<ExitCode, Failure> {
-    let from = args.from.open().await?;
-    let to = args.to.open().await?;
-    let mut found = pin!(selected(&from, args.recursive));
-    let mut entries = Vec::new();
-    while let Some(entry) = found.next().await {
-        entries.push(entry?);
-    }
+    let from = args.from.locate(Access::Read)?.open().await?;
+    let to = args.to.locate(Access::Fill)?;
+    let entries = selected(&from, args.recursive).await?;
     if entries.is_empty() {
-        return Err(Failure::failed(format!(
-            "there is no object at {}; for everything below it, add --recursive",
-            args.from
-        )));
+        return Err(nothing_at(&args.from, args.recursive));
     }
     if args.dry_run {
         for entry in &entries {
-            say(&format!(
-                "would copy {} to {}",
-                entry.key,
-                target(&from, &to, entry, args.recursive)
-            ));
+            let target = target(&from.key, &to.key, &entry.key, args.recursive);
+            say(&format!("would copy {} to {target}", entry.key));
         }
         return Ok(ExitCode::SUCCESS);
     }
+    let to = to.open().await?;
     let bar = progress(entries.iter().map(|entry| entry.size).sum());
     let total = entries.len();
     let copies = entries.into_iter().map(|entry| {
-        let target = target(&from, &to, &entry, args.recursive);
+        let target = target(&from.key, &to.key, &entry.key, args.recursive);
         let (from, to, bar) = (&from, &to, &bar);
         async move {
             let copied = copy(from, to, &entry.key, &target, bar).await;
@@ -86,19 +77,18 @@ async fn copy(from: &Place, to: &Place, key: &str, target: &str, bar: &ProgressB
 }
 
 /// Below a place, the part of the key behind it is kept; one object goes where it is told, or keeps its name in a folder.
-fn target(from: &Place, to: &Place, entry: &Entry, recursive: bool) -> String {
+fn target(from: &str, to: &str, key: &str, recursive: bool) -> String {
+    let name = key.rsplit('/').next().unwrap_or(key);
     let kept = if recursive {
-        entry
-            .key
-            .strip_prefix(from.key.as_str())
-            .unwrap_or(&entry.key)
-            .trim_start_matches('/')
-    } else if to.key.is_empty() || to.key.ends_with('/') {
-        entry.key.rsplit('/').next().unwrap_or(&entry.key)
+        let below = key.strip_prefix(from).unwrap_or(key).trim_start_matches('/');
+        // The place itself is an object too.
+        if below.is_empty() { name } else { below }
+    } else if to.is_empty() || to.ends_with('/') {
+        name
     } else {
-        return to.key.clone();
+        return to.to_owned();
     };
-    match to.key.trim_end_matches('/') {
+    match to.trim_end_matches('/') {
         "" => kept.to_owned(),
         folder => format!("{folder}/{kept}"),
     }
@@ -109,4 +99,24 @@ fn progress(bytes: u64) -> ProgressBar {
         .unwrap_or_else(|_| ProgressStyle::default_bar());
     // Hidden by itself where standard error is not a terminal.
     ProgressBar::new(bytes).with_style(style)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::target;
+
+    #[test]
+    fn objects_go_where_they_are_told() {
+        for (from, to, key, recursive, expected) in [
+            ("asl", "old", "asl/pdfs/1.pdf", true, "old/pdfs/1.pdf"),
+            ("asl/", "old/", "asl/1.pdf", true, "old/1.pdf"),
+            ("", "", "asl/1.pdf", true, "asl/1.pdf"),
+            ("asl/1.pdf", "old", "asl/1.pdf", true, "old/1.pdf"),
+            ("asl/1.pdf", "", "asl/1.pdf", false, "1.pdf"),
+            ("asl/1.pdf", "old/", "asl/1.pdf", false, "old/1.pdf"),
+            ("asl/1.pdf", "old/2.pdf", "asl/1.pdf", false, "old/2.pdf"),
+        ] {
+            assert_eq!(target(from, to, key, recursive), expected, "{from} {to} {key}");
+        }
+    }
 }

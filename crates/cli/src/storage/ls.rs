@@ -1,21 +1,22 @@
 //! `zhuji storage ls`.
 
-use std::pin::pin;
 use std::process::ExitCode;
 
-use futures_util::StreamExt;
 use serde_json::json;
 
-use super::{say, selected};
+use super::{nothing_at, say, selected};
 use crate::args::Ls;
 use crate::failure::Failure;
+use crate::location::Access;
 
 pub(crate) async fn ls(args: &Ls) -> Result<ExitCode, Failure> {
-    let place = args.at.open().await?;
-    let mut entries = pin!(selected(&place, true));
+    let place = args.at.locate(Access::Read)?.open().await?;
+    let entries = selected(&place, true).await?;
+    if entries.is_empty() && !place.key.is_empty() {
+        return Err(nothing_at(&args.at, true));
+    }
     let (mut count, mut bytes) = (0_u64, 0_u64);
-    while let Some(entry) = entries.next().await {
-        let entry = entry?;
+    for entry in entries {
         count += 1;
         bytes += entry.size;
         let time = entry.last_modified;

@@ -8,22 +8,47 @@ pub(crate) use cp::cp;
 pub(crate) use ls::ls;
 pub(crate) use rm::rm;
 
-use futures_util::{Stream, StreamExt};
-use zhuji_storage::Entry;
+use futures_util::TryStreamExt;
+use zhuji_storage::{Entry, ListOptions};
 
 use crate::failure::Failure;
 use crate::location::Place;
 
-/// What a command is about: one object, or all below a place.
-fn selected(place: &Place, recursive: bool) -> impl Stream<Item = Result<Entry, Failure>> + use<'_> {
-    let key = place.key.clone();
-    place.storage.list_all(&place.key).filter_map(move |entry| {
-        let keep = match &entry {
-            Ok(entry) => recursive || entry.key == key,
-            Err(_) => true,
+/// What a command is about: the one object of this key, and with `below` also those in the folder of this name. A name is a
+/// whole one: `temp` is not the beginning of `templates/a`.
+async fn selected(place: &Place, below: bool) -> Result<Vec<Entry>, Failure> {
+    let key = place.key.as_str();
+    let mut entries = Vec::new();
+    if !key.is_empty() && !key.ends_with('/') {
+        // In byte order a key comes before all longer ones.
+        let options = ListOptions {
+            limit: 1,
+            ..ListOptions::new()
         };
-        std::future::ready(keep.then(|| entry.map_err(Failure::from)))
-    })
+        let page = place.storage.list(key, options).await?;
+        entries.extend(page.entries.into_iter().filter(|entry| entry.key == key));
+    }
+    if below {
+        let folder = match key {
+            "" => String::new(),
+            key => format!("{}/", key.trim_end_matches('/')),
+        };
+        let mut found = std::pin::pin!(place.storage.list_all(&folder));
+        while let Some(entry) = found.try_next().await? {
+            entries.push(entry);
+        }
+    }
+    Ok(entries)
+}
+
+/// Nothing is there; what to do about it.
+fn nothing_at(told: &impl std::fmt::Display, below: bool) -> Failure {
+    let hint = if below {
+        ""
+    } else {
+        "; for everything below it, add --recursive"
+    };
+    Failure::failed(format!("there is no object at {told}{hint}"))
 }
 
 /// Writes a line to standard output; a reader that went away ends the listing, not the program.

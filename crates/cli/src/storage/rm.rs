@@ -1,26 +1,23 @@
 //! `zhuji storage rm`.
 
-use std::pin::pin;
 use std::process::ExitCode;
 
-use futures_util::StreamExt;
-
-use super::{say, selected};
+use super::{nothing_at, say, selected};
 use crate::args::Rm;
 use crate::failure::Failure;
+use crate::location::Access;
 
 pub(crate) async fn rm(args: &Rm) -> Result<ExitCode, Failure> {
-    let place = args.at.open().await?;
-    let mut entries = pin!(selected(&place, args.recursive));
-    let mut keys = Vec::new();
-    while let Some(entry) = entries.next().await {
-        keys.push(entry?.key);
-    }
+    let access = if args.dry_run {
+        Access::Read
+    } else {
+        Access::Change
+    };
+    let place = args.at.locate(access)?.open().await?;
+    let entries = selected(&place, args.recursive).await?;
+    let keys: Vec<String> = entries.into_iter().map(|entry| entry.key).collect();
     if keys.is_empty() {
-        return Err(Failure::failed(format!(
-            "there is no object at {}; for everything below it, add --recursive",
-            args.at
-        )));
+        return Err(nothing_at(&args.at, args.recursive));
     }
     if args.dry_run {
         keys.iter().for_each(|key| say(&format!("would delete {key}")));
