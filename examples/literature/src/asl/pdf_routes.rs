@@ -64,8 +64,9 @@ pub(super) async fn upload(
         return Err(Problem::unsupported_media(detail));
     }
 
+    // Flat: a folder for each record would cost the disk a second inode and every upload its making.
     let key = format!(
-        "pdfs/{record}/{}-{}.pdf",
+        "pdfs/{record}-{}-{}.pdf",
         Uuid::now_v7(),
         key_name(&part.file_name)
     );
@@ -123,11 +124,6 @@ impl Asl {
         self.cx
             .db()
             .transaction(async |tx| {
-                let lock = "select pdf_oss_key from literatures where id = $1 for update";
-                let row = tx
-                    .query_opt(lock, &[&new.record])
-                    .await?
-                    .ok_or_else(no_such_record)?;
                 let job = ExtractPdf {
                     record: new.record,
                     key: new.full_key.clone(),
@@ -140,7 +136,8 @@ impl Asl {
                 let update = "update literatures set pdf_url = $2, pdf_oss_key = $3, pdf_file_name = $4,
                                   pdf_file_size = $5, extraction_state = 'pending', extraction_pages = null,
                                   extraction_error = null, extraction_job = $6, updated_at = now()
-                              where id = $1";
+                              from (select id, pdf_oss_key from literatures where id = $1 for update) as old
+                              where literatures.id = old.id returning old.pdf_oss_key";
                 let NewPdf {
                     record,
                     file_name,
@@ -149,11 +146,16 @@ impl Asl {
                     ..
                 } = new;
                 let job = job.to_string();
-                tx.execute(update, &[record, &stored.url, full_key, file_name, &size, &job])
-                    .await?;
-                tx.execute("delete from extracted_texts where literature_id = $1", &[record])
-                    .await?;
-                Ok::<_, Problem>(row.get(0))
+                let row = tx
+                    .query_opt(update, &[record, &stored.url, full_key, file_name, &size, &job])
+                    .await?
+                    .ok_or_else(no_such_record)?;
+                let replaced: Option<String> = row.get(0);
+                if replaced.is_some() {
+                    tx.execute("delete from extracted_texts where literature_id = $1", &[record])
+                        .await?;
+                }
+                Ok::<_, Problem>(replaced)
             })
             .await
     }

@@ -323,3 +323,26 @@ async fn the_page_and_the_operators_routes_answer() {
         .is_problem(404, "");
     service.call(Method::PUT, LITERATURES).await.is_problem(405, "");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_many_uploads_at_once_to_one_record_one_stays() {
+    let setup = Setup::new().await;
+    let service = setup.start().await;
+    let id = service.one_record().await;
+    let files: Vec<Vec<u8>> = (1..=8).map(pdf).collect();
+    let uploads = files.iter().map(|file| service.upload(&id, "a.pdf", file));
+    for answer in futures_util::future::join_all(uploads).await {
+        assert_eq!(answer.status, 200, "{answer:?}");
+    }
+    let record = service.extracted(&id).await;
+    let stored = setup.stored_pdfs();
+    assert_eq!(stored.len(), 1, "{stored:?}");
+    let key = record["pdf_oss_key"].as_str().expect("a key");
+    assert!(
+        key.ends_with(&stored[0]) || stored[0].ends_with(key),
+        "{key} is not {stored:?}"
+    );
+    assert_eq!(record["extraction"]["state"], "done");
+    let pages = record["extraction"]["pages"].as_u64().expect("pages") as usize;
+    assert_eq!(record["pdf_file_size"], files[pages - 1].len());
+}
