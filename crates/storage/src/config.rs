@@ -55,7 +55,7 @@ pub struct StorageConfig {
         default_note = "random, kept in the data directory"
     )]
     pub signing_key: Option<Secret>,
-    /// Keys that start so are readable without a signature, comma separated; everything else is private. Below `oss` they
+    /// Keys that start so are readable without a signature, comma separated; everything else is private. With `oss` they
     /// are stored as `public-read`, which a bucket with Block Public Access refuses.
     ///
     /// Env: `STORAGE_PUBLIC_PREFIXES`. Default: none.
