@@ -128,7 +128,7 @@ async fn file_names_are_only_names() {
         let keys = setup.stored_pdfs();
         assert_eq!(keys.len(), 1, "{name:?}: {keys:?}");
         assert!(
-            keys[0].starts_with(&format!("asl/pdfs/{id}/")),
+            keys[0].starts_with(&format!("asl/pdfs/{id}-")),
             "{name:?}: {keys:?}"
         );
         assert!(
