@@ -116,8 +116,12 @@ pub struct OssConfig {
     pub endpoint: Option<String>,
     /// Send traffic to the region's internal endpoint, which is free of charge inside Alibaba Cloud.
     ///
-    /// Env: `OSS_INTERNAL`. Default: `false`; `true` in production.
-    #[config(env = "OSS_INTERNAL", default = false, default_note = "`true` in production")]
+    /// Env: `OSS_INTERNAL`. Default: `false`; `true` in production in cloud mode.
+    #[config(
+        env = "OSS_INTERNAL",
+        default = false,
+        default_note = "`true` in production in cloud mode"
+    )]
     pub internal: bool,
     /// How the bucket appears in the address of the endpoint.
     ///

@@ -23,6 +23,10 @@ impl From<zhuji_db_pool::Error> for Problem {
 impl From<zhuji_storage::Error> for Problem {
     fn from(error: zhuji_storage::Error) -> Self {
         use zhuji_storage::ErrorKind;
+        // The upload's own stream failed: its problem is the client's, and says more.
+        if let Some(problem) = Problem::within(&error) {
+            return problem.caused_by(&error);
+        }
         let problem = match error.kind() {
             ErrorKind::NotFound => Problem::not_found("The file does not exist."),
             ErrorKind::InvalidKey => Problem::bad_request("The file's name can't be used."),

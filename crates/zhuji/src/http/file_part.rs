@@ -209,7 +209,7 @@ fn too_large(limit: u64) -> Problem {
 
 fn refuse(error: multer::Error) -> Problem {
     if let multer::Error::StreamReadFailed(source) = &error
-        && let Some(problem) = find_problem(&**source)
+        && let Some(problem) = Problem::within(&**source)
     {
         return problem;
     }
@@ -223,18 +223,6 @@ fn refuse(error: multer::Error) -> Problem {
         _ => Problem::bad_request("The body is not valid multipart/form-data."),
     }
     .caused_by(&error)
-}
-
-/// A problem that a body wrapper raised (too slow, too large) comes back out of the multipart reader unchanged.
-fn find_problem(error: &(dyn std::error::Error + 'static)) -> Option<Problem> {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        if let Some(problem) = error.downcast_ref::<Problem>() {
-            return Some(problem.clone());
-        }
-        next = error.source();
-    }
-    None
 }
 
 fn safe_file_name(name: &str) -> String {

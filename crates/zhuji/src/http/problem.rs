@@ -126,6 +126,19 @@ impl Problem {
         self
     }
 
+    /// The problem among an error's causes, if there is one: what a request's own stream raised (too slow, too large, cut
+    /// off) comes back out of whatever was reading it.
+    pub fn within(error: &(dyn std::error::Error + 'static)) -> Option<Self> {
+        let mut next = Some(error);
+        while let Some(error) = next {
+            if let Some(problem) = error.downcast_ref::<Self>() {
+                return Some(problem.clone());
+            }
+            next = error.source();
+        }
+        None
+    }
+
     /// The HTTP status.
     pub fn status(&self) -> StatusCode {
         self.0.status

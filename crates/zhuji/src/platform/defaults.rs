@@ -17,10 +17,17 @@ pub(crate) fn defaults(env: AppEnv, mode: DeploymentMode) -> Vec<ModeDefault> {
     let mut add = |name, value, why| defaults.push(ModeDefault { name, value, why });
     if env == AppEnv::Production {
         add("HOST", "0.0.0.0", "APP_ENV=production");
-        add("OSS_INTERNAL", "true", "APP_ENV=production");
         add("METRICS_LISTEN", MetricsListen::PRODUCTION, "APP_ENV=production");
     } else {
         add("STORAGE_DURABILITY", "rename", "APP_ENV is not production");
+    }
+    if env == AppEnv::Production && mode == DeploymentMode::Cloud {
+        // Elsewhere, a site of one's own can't reach it.
+        add(
+            "OSS_INTERNAL",
+            "true",
+            "APP_ENV=production, DEPLOYMENT_MODE=cloud",
+        );
     }
     if matches!(mode, DeploymentMode::Cloud | DeploymentMode::Hybrid) {
         add("STORAGE_TYPE", "oss", "DEPLOYMENT_MODE is cloud or hybrid");

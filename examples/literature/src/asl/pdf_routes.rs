@@ -4,7 +4,6 @@ use super::extraction::ExtractPdf;
 use super::record::{RecordId, no_such_record};
 use super::{Asl, pdf, to_the_end};
 use serde::Serialize;
-use std::error::Error as _;
 use std::sync::Arc;
 use std::time::Duration;
 use uuid::Uuid;
@@ -76,12 +75,7 @@ pub(super) async fn upload(
         ..PutOptions::default()
     };
     let stream = part.stream.limit(asl.cx.config().max_pdf_bytes.bytes());
-    let stored = asl
-        .cx
-        .storage()
-        .upload_stream(&key, stream, options)
-        .await
-        .map_err(upload_problem)?;
+    let stored = asl.cx.storage().upload_stream(&key, stream, options).await?;
 
     let new = NewPdf {
         record,
@@ -222,19 +216,6 @@ fn cause() -> EnqueueOptions {
             .request_id(request.request_id),
         None => EnqueueOptions::default(),
     }
-}
-
-/// The stream's own problem (too large, cut off, too slow) where there is one, else the storage's. The stream itself is
-/// gone by now, so it cannot be asked.
-fn upload_problem(error: zhuji::storage::Error) -> Problem {
-    let mut source = error.source();
-    while let Some(cause) = source {
-        if let Some(problem) = cause.downcast_ref::<Problem>() {
-            return problem.clone();
-        }
-        source = cause.source();
-    }
-    error.into()
 }
 
 /// The file's name as a part of a key: letters, digits and `._-` of any script, at most 80 bytes, without `.pdf`.
