@@ -93,12 +93,21 @@ pub struct EnqueueOptions {
     pub traceparent: Option<String>,
     /// The id of the request that caused the job, for its log lines.
     pub request_id: Option<String>,
+    /// The job's own id, for a caller that writes it elsewhere before it enqueues; a new one by default. With a
+    /// `unique_key` the answer may be another job's.
+    pub id: Option<JobId>,
 }
 
 impl EnqueueOptions {
     /// Run after `delay`.
     pub fn delay(mut self, delay: Duration) -> Self {
         self.delay = Some(delay);
+        self
+    }
+
+    /// Enqueue under this id.
+    pub fn id(mut self, id: JobId) -> Self {
+        self.id = Some(id);
         self
     }
 

@@ -225,7 +225,7 @@ impl Jobs {
         let fit =
             |id: Option<String>| id.filter(|id| id.len() <= MAX_TRACE && !id.contains(char::is_control));
         Ok(NewJob {
-            id: JobId::generate(),
+            id: options.id.unwrap_or_else(JobId::generate),
             queue: self.queue().to_owned(),
             kind: J::KIND.to_owned(),
             payload,

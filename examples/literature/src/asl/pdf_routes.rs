@@ -14,7 +14,7 @@ use zhuji::axum::http::header::{CACHE_CONTROL, LOCATION};
 use zhuji::axum::response::{IntoResponse, Response};
 use zhuji::db;
 use zhuji::http::{FilePart, HttpResult, Problem};
-use zhuji::jobs::EnqueueOptions;
+use zhuji::jobs::{EnqueueOptions, JobId};
 use zhuji::storage::{PutOptions, SignOptions, Stored};
 
 const CONTENT_TYPE: &str = "application/pdf";
@@ -118,15 +118,6 @@ impl Asl {
         self.cx
             .db()
             .transaction(async |tx| {
-                let job = ExtractPdf {
-                    record: new.record,
-                    key: new.full_key.clone(),
-                };
-                let job = self
-                    .cx
-                    .jobs()
-                    .enqueue_in_with(tx, &job, new.cause.clone())
-                    .await?;
                 let update = "update literatures set pdf_url = $2, pdf_oss_key = $3, pdf_file_name = $4,
                                   pdf_file_size = $5, extraction_state = 'pending', extraction_pages = null,
                                   extraction_error = null, extraction_job = $6, updated_at = now()
@@ -139,11 +130,21 @@ impl Asl {
                     full_key,
                     ..
                 } = new;
-                let job = job.to_string();
+                let id = JobId::generate();
+                let job = id.to_string();
                 let row = tx
                     .query_opt(update, &[record, &stored.url, full_key, file_name, &size, &job])
                     .await?
                     .ok_or_else(no_such_record)?;
+                // After the row is locked: on an adapter without transactions the job begins at once, and waits for it.
+                let job = ExtractPdf {
+                    record: *record,
+                    key: full_key.clone(),
+                };
+                self.cx
+                    .jobs()
+                    .enqueue_in_with(tx, &job, new.cause.clone().id(id))
+                    .await?;
                 let replaced: Option<String> = row.get(0);
                 if replaced.is_some() {
                     tx.execute("delete from extracted_texts where literature_id = $1", &[record])

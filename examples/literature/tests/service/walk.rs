@@ -346,3 +346,15 @@ async fn of_many_uploads_at_once_to_one_record_one_stays() {
     let pages = record["extraction"]["pages"].as_u64().expect("pages") as usize;
     assert_eq!(record["pdf_file_size"], files[pages - 1].len());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn jobs_in_memory_find_the_row_that_asked_for_them() {
+    let setup = Setup::new().await.set("JOBS_TYPE", "memory");
+    let service = setup.start().await;
+    let id = service.one_record().await;
+    for pages in 1..=5 {
+        service.upload(&id, "a.pdf", &pdf(pages)).await;
+        let record = service.extracted(&id).await;
+        assert_eq!(record["extraction"]["pages"], pages, "{record}");
+    }
+}
