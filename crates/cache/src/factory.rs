@@ -65,14 +65,7 @@ impl CacheFactory {
         if names.contains(&kind) {
             return Ok(());
         }
-        let quoted: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
-        let problem = Problem::invalid("CACHE_TYPE", "there is no such adapter")
-            .with_expected(format!("one of {}", quoted.join(", ")))
-            .with_found(kind);
-        Err(Box::new(match zhuji_config::nearest(kind, names) {
-            Some(name) => problem.with_hint(format!("Did you mean `{name}`?")),
-            None => problem,
-        }))
+        Err(Box::new(Problem::unknown_choice("CACHE_TYPE", kind, &names)))
     }
 
     /// Builds the cache. Does not wait for a server: one that is down is found again later, and until then

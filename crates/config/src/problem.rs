@@ -70,6 +70,18 @@ impl Problem {
         Self::new(variable, ProblemKind::Invalid).with_detail(reason)
     }
 
+    /// A name that is none of `names`, with the one that was probably meant: an adapter that nobody registered.
+    pub fn unknown_choice(variable: impl AsRef<str>, found: &str, names: &[&str]) -> Self {
+        let quoted: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
+        let problem = Self::invalid(variable, "there is no such adapter")
+            .with_expected(format!("one of {}", quoted.join(", ")))
+            .with_found(found);
+        match crate::nearest(found, names.iter().copied()) {
+            Some(name) => problem.with_hint(format!("Did you mean `{name}`?")),
+            None => problem,
+        }
+    }
+
     /// Says what a good value looks like.
     #[must_use]
     pub fn with_expected(mut self, expected: impl Into<String>) -> Self {

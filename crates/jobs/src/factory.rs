@@ -61,14 +61,7 @@ impl JobsFactory {
         if names.contains(&kind) {
             return Ok(());
         }
-        let quoted: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
-        let problem = Problem::invalid("JOBS_TYPE", "there is no such adapter")
-            .with_expected(format!("one of {}", quoted.join(", ")))
-            .with_found(kind);
-        Err(Box::new(match zhuji_config::nearest(kind, names) {
-            Some(name) => problem.with_hint(format!("Did you mean `{name}`?")),
-            None => problem,
-        }))
+        Err(Box::new(Problem::unknown_choice("JOBS_TYPE", kind, &names)))
     }
 
     /// Builds the queue. For `postgres` it also brings the schema `zhuji_jobs` up to date, which is safe when many

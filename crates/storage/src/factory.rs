@@ -58,18 +58,11 @@ impl StorageFactory {
     /// # Errors
     /// The problem to report, with the name that was probably meant.
     pub fn check_kind(&self, config: &StorageConfig) -> Result<(), Box<Problem>> {
-        let names = self.names();
-        if names.contains(&config.kind.as_str()) {
+        let (kind, names) = (config.kind.as_str(), self.names());
+        if names.contains(&kind) {
             return Ok(());
         }
-        let quoted: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
-        let problem = Problem::invalid("STORAGE_TYPE", "there is no such adapter")
-            .with_expected(format!("one of {}", quoted.join(", ")))
-            .with_found(&config.kind);
-        Err(Box::new(match zhuji_config::nearest(&config.kind, names) {
-            Some(name) => problem.with_hint(format!("Did you mean `{name}`?")),
-            None => problem,
-        }))
+        Err(Box::new(Problem::unknown_choice("STORAGE_TYPE", kind, &names)))
     }
 
     /// Builds the handle. Local: creates and probes the directory. OSS: no request is sent; see [`Storage::check`].

@@ -189,6 +189,22 @@ fn format(workspace: &Workspace) -> Result<Done> {
 }
 
 fn house_rules(workspace: &Workspace) -> Result<Done> {
+    // The benchmarks have a lock file of their own, which a new dependency of ours makes stale.
+    let mut bench = cargo();
+    bench.args([
+        "metadata",
+        "--locked",
+        "--format-version",
+        "1",
+        "--manifest-path",
+        "crates/bench/Cargo.toml",
+    ]);
+    process::run_quietly(&mut bench).map_err(|failure| {
+        let mend = "cargo update --workspace --manifest-path crates/bench/Cargo.toml";
+        Failure::new(format!(
+            "{failure}; the lock file of the benchmarks is stale: {mend}"
+        ))
+    })?;
     let breaches = rules::check(workspace)?;
     if breaches.is_empty() {
         return Ok(Done::Passed(String::new()));
