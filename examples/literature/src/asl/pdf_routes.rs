@@ -5,12 +5,14 @@ use super::record::{RecordId, no_such_record};
 use super::{Asl, pdf, to_the_end};
 use serde::Serialize;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use uuid::Uuid;
 use zhuji::axum::Json;
 use zhuji::axum::extract::State;
+use zhuji::axum::http::HeaderMap;
 use zhuji::axum::http::StatusCode;
-use zhuji::axum::http::header::{CACHE_CONTROL, LOCATION};
+use zhuji::axum::http::header::{CACHE_CONTROL, CONTENT_LENGTH, LOCATION};
 use zhuji::axum::response::{IntoResponse, Response};
 use zhuji::db;
 use zhuji::http::{FilePart, HttpResult, Problem};
@@ -18,6 +20,7 @@ use zhuji::jobs::{EnqueueOptions, JobId};
 use zhuji::storage::{PutOptions, SignOptions, Stored};
 
 const CONTENT_TYPE: &str = "application/pdf";
+const SMALL_BODY: u64 = 256 << 10;
 /// How long a commit whose answer was lost is waited for.
 const PATIENCE: Duration = Duration::from_secs(15);
 
@@ -27,6 +30,12 @@ pub(super) struct Uploaded {
     success: bool,
     url: String,
     size: u64,
+}
+
+/// Why a PDF was not recorded, and whether it may have been all the same.
+struct NotRecorded {
+    problem: Problem,
+    in_doubt: bool,
 }
 
 /// A PDF that is stored, and that no row names yet.
@@ -46,14 +55,17 @@ struct NewPdf {
 pub(super) async fn upload(
     State(asl): State<Arc<Asl>>,
     RecordId(record): RecordId,
+    headers: HeaderMap,
     mut part: FilePart,
 ) -> HttpResult<Json<Uploaded>> {
-    let known = "select from literatures where id = $1";
-    asl.cx
-        .db()
-        .query_opt(known, &[&record])
-        .await?
-        .ok_or_else(no_such_record)?;
+    if !is_small(&headers) {
+        let known = "select from literatures where id = $1";
+        asl.cx
+            .db()
+            .query_opt(known, &[&record])
+            .await?
+            .ok_or_else(no_such_record)?;
+    }
     let start = part.stream.peek(pdf::SNIFF_BYTES).await?;
     if start.is_empty() {
         return Err(Problem::bad_request("The file is empty."));
@@ -88,6 +100,15 @@ pub(super) async fn upload(
     to_the_end(async move { asl.finish(new).await }).await.map(Json)
 }
 
+/// Whether the whole body costs less than a question to the database beforehand: then the transaction at the end, which
+/// asks in any case, is soon enough to find that there is no such record.
+fn is_small(headers: &HeaderMap) -> bool {
+    let length = headers
+        .get(CONTENT_LENGTH)
+        .and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    length.is_some_and(|length| length <= SMALL_BODY)
+}
+
 impl Asl {
     async fn finish(&self, new: NewPdf) -> HttpResult<Uploaded> {
         match self.record_pdf(&new).await {
@@ -98,7 +119,17 @@ impl Asl {
                 }
                 Ok(new.into_answer())
             }
-            Err(problem) => match self.names_object(&new).await {
+            Err(NotRecorded {
+                problem,
+                in_doubt: false,
+            }) => {
+                self.remove_object(&new.full_key).await;
+                Err(problem)
+            }
+            Err(NotRecorded {
+                problem,
+                in_doubt: true,
+            }) => match self.names_object(&new).await {
                 // The connection broke after the commit and before its answer: the upload did succeed.
                 Some(true) => Ok(new.into_answer()),
                 Some(false) => {
@@ -112,12 +143,15 @@ impl Asl {
     }
 
     /// Row and job in one transaction. Answers the key of the PDF that was there before.
-    async fn record_pdf(&self, new: &NewPdf) -> HttpResult<Option<String>> {
-        let size =
-            i64::try_from(new.stored.size).map_err(|_| Problem::too_large("The file is too large."))?;
-        self.cx
+    async fn record_pdf(&self, new: &NewPdf) -> Result<Option<String>, NotRecorded> {
+        // Until the commit is sent, an error means that nothing was recorded.
+        let committing = AtomicBool::new(false);
+        let recorded = self
+            .cx
             .db()
             .transaction(async |tx| {
+                let size = i64::try_from(new.stored.size)
+                    .map_err(|_| Problem::too_large("The file is too large."))?;
                 let update = "update literatures set pdf_url = $2, pdf_oss_key = $3, pdf_file_name = $4,
                                   pdf_file_size = $5, extraction_state = 'pending', extraction_pages = null,
                                   extraction_error = null, extraction_job = $6, updated_at = now()
@@ -150,9 +184,14 @@ impl Asl {
                     tx.execute("delete from extracted_texts where literature_id = $1", &[record])
                         .await?;
                 }
+                committing.store(true, Ordering::Relaxed);
                 Ok::<_, Problem>(replaced)
             })
-            .await
+            .await;
+        recorded.map_err(|problem| NotRecorded {
+            problem,
+            in_doubt: committing.load(Ordering::Relaxed),
+        })
     }
 
     /// Whether the row names the new object; nothing if the database cannot say.
