@@ -132,11 +132,21 @@ pub(crate) fn spawn(command: Command) -> io::Result<Child> {
 pub(crate) struct Server {
     child: Child,
     goodbye: Signal,
+    /// The processes that [`pause`](Self::pause) stopped.
+    paused: Vec<u32>,
 }
 
 impl Server {
     pub(crate) fn new(child: Child, goodbye: Signal) -> Self {
-        Self { child, goodbye }
+        Self {
+            child,
+            goodbye,
+            paused: Vec::new(),
+        }
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
     }
 
     pub(crate) fn exited(&mut self) -> Option<ExitStatus> {
@@ -148,6 +158,7 @@ impl Server {
         if self.exited().is_some() {
             return;
         }
+        self.resume();
         signal_to(self.child.id(), signal);
         let deadline = Instant::now() + Duration::from_secs(20);
         while self.exited().is_none() {
@@ -160,6 +171,82 @@ impl Server {
             std::thread::sleep(Duration::from_millis(2));
         }
     }
+
+    /// Stops the process and its children where they are: the sockets stay open, and nobody answers.
+    pub(crate) fn pause(&mut self) {
+        if self.exited().is_some() {
+            return;
+        }
+        let parent = self.child.id();
+        signal_to(parent, Signal::STOP);
+        // Only a process that stands still starts no further child.
+        wait_for(|| matches!(process_state(parent), None | Some('T' | 'Z')));
+        self.paused = children_of(parent);
+        self.paused.push(parent);
+        for pid in &self.paused {
+            signal_to(*pid, Signal::STOP);
+        }
+        for pid in &self.paused {
+            wait_for(|| matches!(process_state(*pid), None | Some('T' | 'Z')));
+        }
+    }
+
+    pub(crate) fn is_paused(&self) -> bool {
+        !self.paused.is_empty()
+    }
+
+    /// Lets a paused server go on.
+    pub(crate) fn resume(&mut self) {
+        for pid in std::mem::take(&mut self.paused) {
+            signal_to(pid, Signal::CONT);
+        }
+    }
+
+    /// Ends the process and its children at once, as the kernel does when memory runs out.
+    pub(crate) fn kill(&mut self) {
+        self.pause();
+        let family = std::mem::take(&mut self.paused);
+        for pid in &family {
+            signal_to(*pid, Signal::KILL);
+        }
+        // It was killed; how it ended is known.
+        let _ = self.child.wait();
+        // Shared memory and sockets are free once all are gone.
+        for pid in family {
+            wait_for(|| matches!(process_state(pid), None | Some('Z')));
+        }
+    }
+}
+
+/// Waits for what the kernel does in a moment; at most 5 seconds.
+fn wait_for(done: impl Fn() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while !done() && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// The state letter and the parent of a process, where there is a `/proc`.
+fn process_stat(pid: u32) -> Option<(char, u32)> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // "17 (a name) S 1 …": the name may contain anything.
+    let mut fields = text.rsplit_once(')')?.1.split_whitespace();
+    Some((fields.next()?.chars().next()?, fields.next()?.parse().ok()?))
+}
+
+fn process_state(pid: u32) -> Option<char> {
+    process_stat(pid).map(|(state, _)| state)
+}
+
+fn children_of(parent: u32) -> Vec<u32> {
+    let Ok(entries) = std::fs::read_dir("/proc") else {
+        return Vec::new();
+    };
+    entries
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .filter(|pid| process_stat(*pid).is_some_and(|(_, its_parent)| its_parent == parent))
+        .collect()
 }
 
 impl Drop for Server {

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
@@ -17,7 +17,7 @@ pub const REDIS_INSTALL_HINT: &str = "apt-get install -y redis-server";
 #[derive(Debug)]
 pub struct TestRedis {
     port: u16,
-    server: Mutex<Option<Server>>,
+    server: Arc<Mutex<Option<Server>>>,
     scratch: Scratch,
 }
 
@@ -32,7 +32,7 @@ impl TestRedis {
             let (server, port) = start_anywhere(scratch.path(), &["--save", "", "--appendonly", "no"])?;
             Ok(Self {
                 port,
-                server: Mutex::new(Some(server)),
+                server: Arc::new(Mutex::new(Some(server))),
                 scratch,
             })
         })
@@ -49,16 +49,64 @@ impl TestRedis {
         self.port
     }
 
-    /// Ends the server at once: connections are cut and every key is lost.
-    pub async fn stop(&self) {
-        let server = self.server.lock().unwrap_or_else(PoisonError::into_inner).take();
-        blocking(move || {
-            if let Some(mut server) = server {
-                server.stop(Signal::KILL);
+    /// Ends the server with `SIGKILL`: connections are cut and every key is lost.
+    pub async fn stop_hard(&self) {
+        self.with_server(|server| {
+            if let Some(mut server) = server.take() {
+                server.kill();
             }
             Ok(())
         })
         .await;
+    }
+
+    /// The same: a server without a disk has no gentler end.
+    pub async fn stop(&self) {
+        self.stop_hard().await;
+    }
+
+    /// Starts a stopped server again, empty, on the same port; a running one is left alone.
+    ///
+    /// # Panics
+    /// When it does not start.
+    pub async fn start_again(&self) {
+        let (port, dir) = (self.port, self.scratch.path().to_owned());
+        self.with_server(move |server| {
+            if server.is_none() {
+                *server = Some(start(&dir, port, &["--save", "", "--appendonly", "no"])?);
+            }
+            Ok(())
+        })
+        .await;
+    }
+
+    /// Stops the server where it is (`SIGSTOP`): connections stay open, new ones are taken by the kernel, and nothing
+    /// answers.
+    pub async fn pause(&self) {
+        self.with_server(|server| {
+            if let Some(server) = server {
+                server.pause();
+            }
+            Ok(())
+        })
+        .await;
+    }
+
+    /// Lets a paused server go on.
+    pub async fn resume(&self) {
+        self.with_server(|server| {
+            if let Some(server) = server {
+                server.resume();
+            }
+            Ok(())
+        })
+        .await;
+    }
+
+    /// The server's process, while it runs.
+    pub fn pid(&self) -> Option<u32> {
+        let server = self.server.lock().unwrap_or_else(PoisonError::into_inner);
+        server.as_ref().map(Server::id)
     }
 
     /// Starts the server again, empty, on the same port; a running one is stopped first.
@@ -67,9 +115,15 @@ impl TestRedis {
     /// When it does not start.
     pub async fn restart(&self) {
         self.stop().await;
-        let (port, dir) = (self.port, self.scratch.path().to_owned());
-        let server = blocking(move || start(&dir, port, &["--save", "", "--appendonly", "no"])).await;
-        *self.server.lock().unwrap_or_else(PoisonError::into_inner) = Some(server);
+        self.start_again().await;
+    }
+
+    async fn with_server(
+        &self,
+        work: impl FnOnce(&mut Option<Server>) -> Result<(), ServerError> + Send + 'static,
+    ) {
+        let server = Arc::clone(&self.server);
+        blocking(move || work(&mut server.lock().unwrap_or_else(PoisonError::into_inner))).await;
     }
 }
 

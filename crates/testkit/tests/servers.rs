@@ -65,6 +65,57 @@ async fn a_stopped_server_comes_back_with_its_data() {
     assert_eq!(query(&database.url(), "SELECT 'up'").await.unwrap(), "up");
 }
 
+#[tokio::test]
+async fn a_server_can_be_paused_and_killed() {
+    let silent = Duration::from_millis(500);
+    let server = TestPostgres::start_own().await;
+    let database = server.database().await;
+    database.execute("CREATE TABLE t AS SELECT 'kept' AS a").await;
+    let (client, connection) = tokio_postgres::connect(&database.url(), tokio_postgres::NoTls)
+        .await
+        .unwrap();
+    tokio::spawn(connection);
+    let (postgres, cache) = (server.pid().unwrap(), TestRedis::start().await);
+    server.pause().await;
+    cache.pause().await;
+    // An open connection and a new one: both stay silent.
+    assert!(
+        tokio::time::timeout(silent, client.simple_query("SELECT 1"))
+            .await
+            .is_err()
+    );
+    assert!(
+        tokio::time::timeout(silent, query(&database.url(), "SELECT 'x'"))
+            .await
+            .is_err()
+    );
+    assert!(
+        tokio::time::timeout(silent, redis(&cache.url(), "PING"))
+            .await
+            .is_err()
+    );
+    server.resume().await;
+    cache.resume().await;
+    client.simple_query("SELECT 1").await.unwrap();
+    assert_eq!(redis(&cache.url(), "PING").await.unwrap(), "+PONG");
+    // Killed while it is paused, and with a client connected.
+    server.pause().await;
+    server.stop_hard().await;
+    assert_eq!(server.pid(), None);
+    assert!(client.simple_query("SELECT 1").await.is_err());
+    assert!(query(&database.url(), "SELECT 'x'").await.is_err());
+    server.start_again().await;
+    assert_ne!(server.pid(), Some(postgres));
+    assert_eq!(query(&database.url(), "SELECT a FROM t").await.unwrap(), "kept");
+    server.start_again().await;
+    cache.pause().await;
+    cache.stop().await;
+    cache.start_again().await;
+    assert_eq!(redis(&cache.url(), "PING").await.unwrap(), "+PONG");
+    // Dropped while paused: nothing hangs.
+    server.pause().await;
+}
+
 #[test]
 fn the_development_cluster_keeps_data_and_password() {
     let home = tempfile::tempdir().unwrap();

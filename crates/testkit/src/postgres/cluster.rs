@@ -174,7 +174,9 @@ impl Launch {
                     text.trim()
                 )));
             }
-            if PidFile::read(&self.data).is_some_and(|file| file.ready && file.port == port) {
+            // A killed server leaves its file behind, with the same words in it.
+            let ready = |file: PidFile| file.ready && file.port == port && file.pid == server.id();
+            if PidFile::read(&self.data).is_some_and(ready) {
                 return Ok(server);
             }
             if Instant::now() > deadline {

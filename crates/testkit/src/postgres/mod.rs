@@ -295,21 +295,90 @@ impl TestPostgres {
         self.stop(Signal::INT).await;
     }
 
-    async fn stop(&self, signal: Signal) {
+    /// Ends the server and every process of it with `SIGKILL`: nobody is told, and the next start has to recover.
+    ///
+    /// # Panics
+    /// On a shared server.
+    pub async fn stop_hard(&self) {
+        self.with_server(|server| {
+            if let Some(mut server) = server.take() {
+                server.kill();
+            }
+            Ok(())
+        })
+        .await;
+    }
+
+    /// Starts a stopped server again on the same port, with its data; a running one is left alone. Returns when it
+    /// accepts connections.
+    ///
+    /// # Panics
+    /// On a shared server, and when it does not start.
+    pub async fn start_again(&self) {
         let this = self.clone();
-        blocking(move || {
-            let server = this
-                .own()
-                .server
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .take();
-            if let Some(mut server) = server {
+        self.with_server(move |server| {
+            if server.is_none() {
+                *server = Some(this.own().launch.start(this.own().port)?);
+            }
+            Ok(())
+        })
+        .await;
+    }
+
+    /// Stops the server and every process of it where they are (`SIGSTOP`): connections stay open, new ones are taken
+    /// by the kernel, and nothing answers, as with a dead host or a stalled disk.
+    ///
+    /// # Panics
+    /// On a shared server.
+    pub async fn pause(&self) {
+        self.with_server(|server| {
+            if let Some(server) = server {
+                server.pause();
+            }
+            Ok(())
+        })
+        .await;
+    }
+
+    /// Lets a paused server go on.
+    ///
+    /// # Panics
+    /// On a shared server.
+    pub async fn resume(&self) {
+        self.with_server(|server| {
+            if let Some(server) = server {
+                server.resume();
+            }
+            Ok(())
+        })
+        .await;
+    }
+
+    /// The server's process, while it runs.
+    ///
+    /// # Panics
+    /// On a shared server.
+    pub fn pid(&self) -> Option<u32> {
+        let server = self.own().server.lock().unwrap_or_else(PoisonError::into_inner);
+        server.as_ref().map(Server::id)
+    }
+
+    async fn stop(&self, signal: Signal) {
+        self.with_server(move |server| {
+            if let Some(mut server) = server.take() {
                 server.stop(signal);
             }
             Ok(())
         })
         .await;
+    }
+
+    async fn with_server(
+        &self,
+        work: impl FnOnce(&mut Option<Server>) -> Result<(), ServerError> + Send + 'static,
+    ) {
+        let this = self.clone();
+        blocking(move || work(&mut this.own().server.lock().unwrap_or_else(PoisonError::into_inner))).await;
     }
 
     /// Starts a stopped server again on the same port; a running one is stopped first. Returns when it accepts
@@ -319,14 +388,7 @@ impl TestPostgres {
     /// On a shared server, and when it does not start.
     pub async fn restart(&self) {
         self.stop_immediate().await;
-        let this = self.clone();
-        blocking(move || {
-            let own = this.own();
-            let server = own.launch.start(own.port)?;
-            *own.server.lock().unwrap_or_else(PoisonError::into_inner) = Some(server);
-            Ok(())
-        })
-        .await;
+        self.start_again().await;
     }
 
     /// A new, empty database, dropped with the value.
@@ -395,8 +457,12 @@ impl TestDatabase {
 impl Drop for TestDatabase {
     fn drop(&mut self) {
         // A private server that nobody else holds takes its databases with it.
-        if self.server.inner.own.is_some() && Arc::strong_count(&self.server.inner) == 1 {
-            return;
+        if let Some(own) = &self.server.inner.own {
+            let server = own.server.lock().unwrap_or_else(PoisonError::into_inner);
+            let answers = server.as_ref().is_some_and(|server| !server.is_paused());
+            if !answers || Arc::strong_count(&self.server.inner) == 1 {
+                return;
+            }
         }
         let url = self.server.inner.base.clone();
         let sql = format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", self.name);
