@@ -5,7 +5,7 @@ use http::Method;
 use super::error::OssError;
 use super::request::OssRequest;
 
-/// Settings that the server keeps as the document that was put, without acting on them (`cors` is the exception).
+/// Settings that the server checks and keeps as the document that was put, without acting on them (`cors` is the exception).
 pub(crate) struct Document {
     pub(crate) name: &'static str,
     /// What a missing one is called.
@@ -258,6 +258,8 @@ fn bucket_operation(
     Ok(match (method.as_str(), sub_resource, document) {
         ("PUT", _, Some(document)) => Operation::PutDocument(document),
         ("GET", _, Some(document)) => Operation::GetDocument(document),
+        // Versioning can be suspended, never taken back.
+        ("DELETE", Some("versioning"), _) => return Err(method_not_allowed(method)),
         ("DELETE", _, Some(document)) => Operation::DeleteDocument(document),
         ("PUT", None, _) => Operation::PutBucket,
         ("PUT", Some("acl"), _) => Operation::PutBucketAcl,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
@@ -213,7 +213,13 @@ impl OssServer {
 
     /// Accepts another key pair from now on.
     pub fn add_credentials(&self, credentials: OssCredentials) {
-        self.shared.keyring.add(credentials);
+        self.shared.keyring.add(credentials, Timestamp::MAX);
+    }
+
+    /// Accepts a temporary key pair until `expires` by this server's clock, then refuses it with
+    /// `SecurityTokenExpired`.
+    pub fn add_temporary_credentials(&self, credentials: OssCredentials, expires: Timestamp) {
+        self.shared.keyring.add(credentials, expires);
     }
 
     /// Refuses this key with `SecurityTokenExpired` from now on.

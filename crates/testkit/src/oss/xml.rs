@@ -3,6 +3,8 @@
 use quick_xml::Reader;
 use quick_xml::events::Event;
 
+use super::error::OssError;
+
 /// Deepest nesting that a request document may have.
 const MAX_DEPTH: usize = 32;
 
@@ -37,6 +39,18 @@ impl XmlWriter {
         self.close(name);
     }
 
+    /// A parsed tree as it would have been written; what was an attribute is gone.
+    pub(crate) fn element(&mut self, element: &Element) {
+        self.open(&element.name);
+        if element.children.is_empty() {
+            escape_into(&mut self.out, &element.text);
+        }
+        for child in &element.children {
+            self.element(child);
+        }
+        self.close(&element.name);
+    }
+
     pub(crate) fn finish(self) -> String {
         self.out
     }
@@ -68,6 +82,35 @@ pub(crate) struct Element {
 }
 
 impl Element {
+    pub(crate) fn with_text(name: &str, text: impl Into<String>) -> Self {
+        Self {
+            name: name.to_owned(),
+            text: text.into(),
+            children: Vec::new(),
+        }
+    }
+
+    /// Refuses another name, and children that are not `known`.
+    pub(crate) fn must_be(&self, name: &str, known: &[&str]) -> Result<(), OssError> {
+        if self.name != name {
+            return Err(OssError::malformed_xml(format!(
+                "<{name}> is expected instead of <{}>",
+                self.name
+            )));
+        }
+        match self
+            .children
+            .iter()
+            .find(|child| !known.contains(&child.name.as_str()))
+        {
+            Some(stranger) => Err(OssError::malformed_xml(format!(
+                "<{name}> has no <{}>",
+                stranger.name
+            ))),
+            None => Ok(()),
+        }
+    }
+
     pub(crate) fn children_named<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a Element> {
         self.children.iter().filter(move |child| child.name == name)
     }

@@ -1,5 +1,6 @@
 """Runs the official client `oss2` against the OSS server: every way of naming the bucket, V4 and V1."""
 
+import datetime
 import hashlib
 import io
 import os
@@ -11,12 +12,15 @@ import urllib.request
 
 import oss2
 from oss2.models import (
+    AbortMultipartUpload,
     BucketCors,
     BucketLifecycle,
+    BucketVersioningConfig,
     CorsRule,
     LifecycleExpiration,
     LifecycleRule,
     PartInfo,
+    StorageTransition,
     Tagging,
     TaggingRule,
 )
@@ -24,6 +28,8 @@ from oss2.models import (
 from harness import (
     BUCKET,
     CUSTOM_DOMAIN,
+    EXPIRED_ID,
+    GOOD_ID,
     HOST,
     KEY_ID,
     KEY_SECRET,
@@ -431,6 +437,104 @@ def settings():
     bucket.delete_bucket_cors()
 
 
+def lifecycle():
+    bucket = connect(v4(), VIRTUAL_HOST)
+    rules = [
+        LifecycleRule("temp", "temp/", expiration=LifecycleExpiration(days=1)),
+        LifecycleRule("pdfs", "asl/pdfs/", storage_transitions=[StorageTransition(days=90, storage_class="IA")]),
+        LifecycleRule("parts", "", abort_multipart_upload=AbortMultipartUpload(days=7)),
+    ]
+    bucket.put_bucket_lifecycle(BucketLifecycle(rules))
+    found = bucket.get_bucket_lifecycle().rules
+    equal([(r.id, r.prefix or "", r.status) for r in found], [
+        ("temp", "temp/", "Enabled"), ("pdfs", "asl/pdfs/", "Enabled"), ("parts", "", "Enabled")])
+    equal((found[0].expiration.days, found[2].abort_multipart_upload.days), (1, 7))
+    equal([(t.days, t.storage_class) for t in found[1].storage_transitions], [(90, "IA")])
+    parts = LifecycleRule("more", "temp/deep/", abort_multipart_upload=AbortMultipartUpload(days=1))
+    expire = LifecycleRule("more", "temp/deep/", expiration=LifecycleExpiration(days=1))
+    overlap = {oss2.headers.OSS_ALLOW_ACTION_OVERLAP: "true"}
+    for rule, headers in ((parts, None), (parts, overlap), (expire, None)):
+        refused(
+            oss2.exceptions.ServerError, 400, "InvalidRequest",
+            lambda: bucket.put_bucket_lifecycle(BucketLifecycle(rules + [rule]), headers=headers),
+        )
+    equal(len(bucket.get_bucket_lifecycle().rules), 3)
+    bucket.put_bucket_lifecycle(BucketLifecycle(rules + [expire]), headers=overlap)
+    equal(len(bucket.get_bucket_lifecycle().rules), 4)
+    nameless = LifecycleRule("", "x/", expiration=LifecycleExpiration(created_before_date=datetime.date(2030, 1, 1)))
+    bucket.put_bucket_lifecycle(BucketLifecycle([nameless]))
+    equal(len(bucket.get_bucket_lifecycle().rules[0].id) > 0, True)
+    refused(oss2.exceptions.MalformedXml, 400, "MalformedXML", lambda: bucket.put_bucket_lifecycle(BucketLifecycle([])))
+    refused(
+        oss2.exceptions.ServerError, 400, "InvalidDigest",
+        lambda: bucket.put_bucket_lifecycle(BucketLifecycle(rules), headers={"Content-MD5": "1B2M2Y8AsgTpgAmY7PhCfg=="}),
+    )
+    bucket.delete_bucket_lifecycle()
+    bucket.delete_bucket_lifecycle()
+
+
+def cors_and_versioning():
+    bucket = connect(v4(), VIRTUAL_HOST)
+    for bad in (
+        BucketCors([]), BucketCors([CorsRule(["*"], [])]), BucketCors([CorsRule([], ["GET"])]),
+        BucketCors([CorsRule(["*"], ["GET"])] * 21),
+    ):
+        refused(oss2.exceptions.MalformedXml, 400, "MalformedXML", lambda bad=bad: bucket.put_bucket_cors(bad))
+    for bad in (CorsRule(["*"], ["PATCH"]), CorsRule(["https://*.*"], ["GET"])):
+        refused(
+            oss2.exceptions.InvalidArgument, 400, "InvalidArgument",
+            lambda bad=bad: bucket.put_bucket_cors(BucketCors([bad])),
+        )
+    refused(oss2.exceptions.NoSuchCors, 404, "NoSuchCORSConfiguration", bucket.get_bucket_cors)
+    equal(bucket.get_bucket_versioning().status, None)
+    for status in ("Enabled", "Suspended"):
+        config = BucketVersioningConfig()
+        config.status = status
+        bucket.put_bucket_versioning(config)
+        equal(bucket.get_bucket_versioning().status, status)
+    config.status = "Off"
+    refused(oss2.exceptions.MalformedXml, 400, "MalformedXML", lambda: bucket.put_bucket_versioning(config))
+
+
+def listing_uploads():
+    bucket = connect(v4(), VIRTUAL_HOST)
+    keys = ["lu/a", "lu/a", "lu/d/1", "lu/d/2", "lu/e/1", "lu/z 中"]
+    uploads = [(key, bucket.init_multipart_upload(key).upload_id) for key in keys]
+    found = [(u.key, u.upload_id) for u in oss2.MultipartUploadIterator(bucket, prefix="lu/", max_uploads=2)]
+    equal(found, sorted(uploads))
+    folded, key_marker, id_marker = [], "", ""
+    while True:
+        page = bucket.list_multipart_uploads(
+            prefix="lu/", delimiter="/", key_marker=key_marker, upload_id_marker=id_marker, max_uploads=2)
+        folded += [u.key for u in page.upload_list] + page.prefix_list
+        if not page.is_truncated:
+            break
+        key_marker, id_marker = page.next_key_marker, page.next_upload_id_marker
+    equal(sorted(folded), ["lu/a", "lu/a", "lu/d/", "lu/e/", "lu/z 中"])
+    key, upload = uploads[-1]
+    equal(bucket.list_parts(key, upload).parts, [])
+    for number in (3, 1, 2):
+        bucket.upload_part(key, upload, number, b"x" * number)
+    page = bucket.list_parts(key, upload, marker="1", max_parts=1)
+    equal(([p.part_number for p in page.parts], page.is_truncated, page.next_marker), ([2], True, "2"))
+    equal(page.parts[0].etag, hashlib.md5(b"xx").hexdigest().upper())
+    equal(page.parts[0].part_crc is not None, True)
+    for key, upload in uploads:
+        bucket.abort_multipart_upload(key, upload)
+    refused(oss2.exceptions.NoSuchUpload, 404, "NoSuchUpload", lambda: bucket.list_parts(key, upload))
+
+
+def keys_that_expire():
+    endpoint = f"http://{HOST}:{STS_PORT}"
+    for version in (oss2.AUTH_VERSION_4, oss2.AUTH_VERSION_1):
+        connect(oss2.StsAuth(GOOD_ID, KEY_SECRET, TOKEN, version), endpoint).put_object("temporary", b"x")
+        for token, secret, code in ((TOKEN, KEY_SECRET, "SecurityTokenExpired"), ("other", KEY_SECRET, "InvalidSecurityToken")):
+            bucket = connect(oss2.StsAuth(EXPIRED_ID, secret, token, version), endpoint)
+            refused(oss2.exceptions.ServerError, 403, code, lambda: bucket.get_object("temporary"))
+        bucket = connect(oss2.StsAuth(GOOD_ID, "wrong", TOKEN, version), endpoint)
+        refused(oss2.exceptions.ServerError, 403, "SignatureDoesNotMatch", lambda: bucket.put_object("temporary", b"y"))
+
+
 def wrong_secret():
     for auth in (v4("wrong"), v1("wrong")):
         for endpoint in (PATH_STYLE, VIRTUAL_HOST):
@@ -513,7 +617,7 @@ def bad_names():
 
 
 for work in (
-    buckets, settings, wrong_secret, unknown_key_id, wrong_region, anonymous, skew, temporary_credentials,
+    buckets, settings, lifecycle, cors_and_versioning, listing_uploads, keys_that_expire, wrong_secret, unknown_key_id, wrong_region, anonymous, skew, temporary_credentials,
     additional_headers, bad_names, expired_urls,
 ):
     check(f"oss2: {work.__name__}", work)

@@ -4,7 +4,23 @@ import urllib.request
 
 import alibabacloud_oss_v2 as oss
 
-from harness import BUCKET, CUSTOM_DOMAIN, HOST, KEY_ID, KEY_SECRET, KEYS, PORT, REGION, check, equal, finish
+from harness import (
+    BUCKET,
+    CUSTOM_DOMAIN,
+    EXPIRED_ID,
+    GOOD_ID,
+    HOST,
+    KEY_ID,
+    KEY_SECRET,
+    KEYS,
+    PORT,
+    REGION,
+    STS_PORT,
+    TOKEN,
+    check,
+    equal,
+    finish,
+)
 
 
 def connect(endpoint, secret=KEY_SECRET, **more):
@@ -109,5 +125,81 @@ def wrong_secret():
         oss.PutObjectRequest(bucket=BUCKET, key="never", body=b"x")))
 
 
-check("oss-v2: wrong_secret", wrong_secret)
+def settings():
+    client = connect(PATH_STYLE, use_path_style=True)
+    refused(404, "NoSuchLifecycle", lambda: client.get_bucket_lifecycle(oss.GetBucketLifecycleRequest(bucket=BUCKET)))
+
+    def put(rules, **more):
+        client.put_bucket_lifecycle(oss.PutBucketLifecycleRequest(
+            bucket=BUCKET, lifecycle_configuration=oss.LifecycleConfiguration(rules=rules), **more))
+
+    rules = [
+        oss.LifecycleRule(id="temp", prefix="temp/", status="Enabled", expiration=oss.LifecycleRuleExpiration(days=1)),
+        oss.LifecycleRule(id="parts", prefix="", status="Enabled",
+                          abort_multipart_upload=oss.LifecycleRuleAbortMultipartUpload(days=7)),
+    ]
+    put(rules)
+    found = client.get_bucket_lifecycle(oss.GetBucketLifecycleRequest(bucket=BUCKET)).lifecycle_configuration.rules
+    equal([(r.id, r.prefix or "", r.status) for r in found], [("temp", "temp/", "Enabled"), ("parts", "", "Enabled")])
+    equal((found[0].expiration.days, found[1].abort_multipart_upload.days), (1, 7))
+    more = oss.LifecycleRule(id="more", prefix="temp/a", status="Enabled", expiration=oss.LifecycleRuleExpiration(days=3))
+    refused(400, "InvalidRequest", lambda: put(rules + [more]))
+    put(rules + [more], allow_same_action_overlap="true")
+    client.delete_bucket_lifecycle(oss.DeleteBucketLifecycleRequest(bucket=BUCKET))
+    refused(404, "NoSuchLifecycle", lambda: client.get_bucket_lifecycle(oss.GetBucketLifecycleRequest(bucket=BUCKET)))
+
+    refused(404, "NoSuchCORSConfiguration", lambda: client.get_bucket_cors(oss.GetBucketCorsRequest(bucket=BUCKET)))
+    rule = oss.CORSRule(allowed_origins=["https://app.example"], allowed_methods=["GET", "PUT"], allowed_headers=["*"],
+                        expose_headers=["ETag"], max_age_seconds=600)
+    client.put_bucket_cors(oss.PutBucketCorsRequest(
+        bucket=BUCKET, cors_configuration=oss.CORSConfiguration(cors_rules=[rule], response_vary=True)))
+    found = client.get_bucket_cors(oss.GetBucketCorsRequest(bucket=BUCKET)).cors_configuration
+    equal((found.cors_rules[0].allowed_methods, found.cors_rules[0].max_age_seconds, found.response_vary),
+          (["GET", "PUT"], 600, True))
+    client.delete_bucket_cors(oss.DeleteBucketCorsRequest(bucket=BUCKET))
+
+    client.put_bucket_versioning(oss.PutBucketVersioningRequest(
+        bucket=BUCKET, versioning_configuration=oss.VersioningConfiguration(status="Suspended")))
+    found = client.get_bucket_versioning(oss.GetBucketVersioningRequest(bucket=BUCKET))
+    equal(found.version_status, "Suspended")
+
+
+def uploads():
+    client = connect(PATH_STYLE, use_path_style=True)
+    keys = ["v2u/a", "v2u/d/1", "v2u/z 中"]
+    started = [client.initiate_multipart_upload(oss.InitiateMultipartUploadRequest(bucket=BUCKET, key=key)) for key in keys]
+    pages = client.list_multipart_uploads_paginator().iter_page(
+        oss.ListMultipartUploadsRequest(bucket=BUCKET, prefix="v2u/", max_uploads=1))
+    equal([u.key for page in pages for u in page.uploads or []], keys)
+    last = started[-1]
+    empty = client.list_parts(oss.ListPartsRequest(bucket=BUCKET, key=keys[-1], upload_id=last.upload_id))
+    equal((empty.is_truncated, empty.parts or []), (False, []))
+    for number in (1, 2, 3):
+        client.upload_part(oss.UploadPartRequest(
+            bucket=BUCKET, key=keys[-1], upload_id=last.upload_id, part_number=number, body=b"x" * number))
+    pages = client.list_parts_paginator().iter_page(
+        oss.ListPartsRequest(bucket=BUCKET, key=keys[-1], upload_id=last.upload_id, max_parts=2))
+    equal([(p.part_number, p.size) for page in pages for p in page.parts], [(1, 1), (2, 2), (3, 3)])
+    for key, one in zip(keys, started):
+        client.abort_multipart_upload(oss.AbortMultipartUploadRequest(bucket=BUCKET, key=key, upload_id=one.upload_id))
+
+
+def keys_that_expire():
+    for key_id, token, code in (
+        (GOOD_ID, TOKEN, None), (GOOD_ID, "other", "InvalidSecurityToken"), (EXPIRED_ID, TOKEN, "SecurityTokenExpired"),
+    ):
+        client = connect(f"http://{HOST}:{STS_PORT}", use_path_style=True,
+                         credentials_provider=oss.credentials.StaticCredentialsProvider(key_id, KEY_SECRET, token))
+
+        def put():
+            client.put_object(oss.PutObjectRequest(bucket=BUCKET, key="temporary", body=b"x"))
+
+        if code:
+            refused(403, code, put)
+        else:
+            put()
+
+
+for work in (wrong_secret, settings, uploads, keys_that_expire):
+    check(f"oss-v2: {work.__name__}", work)
 finish()

@@ -14,6 +14,8 @@ BUCKET = os.environ["OSS_BUCKET"]
 KEY_ID = os.environ["OSS_ACCESS_KEY_ID"]
 KEY_SECRET = os.environ["OSS_ACCESS_KEY_SECRET"]
 TOKEN = os.environ["OSS_STS_TOKEN"]
+# Temporary keys on the STS server: one pair is good for an hour, one has run out.
+GOOD_ID, EXPIRED_ID = "STS.good", "STS.expired"
 CUSTOM_DOMAIN = "files.hospital.example"
 
 # Keys that clients get wrong: each has to arrive as the same object that was signed.

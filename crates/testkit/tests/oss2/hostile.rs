@@ -509,7 +509,8 @@ async fn a_data_directory_keeps_everything_across_restarts() {
         .header("Content-Type", "text/plain")
         .body("m");
     assert_eq!(meta.send(&server).await.status, 200);
-    let cors = "<CORSConfiguration><CORSRule/></CORSConfiguration>";
+    let cors = "<CORSConfiguration><CORSRule><AllowedOrigin>*</AllowedOrigin><AllowedMethod>GET</AllowedMethod>\
+                </CORSRule></CORSConfiguration>";
     assert_eq!(
         Call::new("PUT", "/demo/")
             .query("cors", "")

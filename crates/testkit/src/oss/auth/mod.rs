@@ -55,33 +55,33 @@ pub enum AuthScheme {
     V4Url,
 }
 
-/// Which of the accepted key pairs there are, and which of them have run out.
+/// Which key pairs are accepted, and until when.
 #[derive(Debug, Default)]
-pub(crate) struct Keyring(Mutex<Vec<(OssCredentials, bool)>>);
+pub(crate) struct Keyring(Mutex<Vec<(OssCredentials, Timestamp)>>);
 
 impl Keyring {
     pub(crate) fn new(first: OssCredentials) -> Self {
-        Self(Mutex::new(vec![(first, false)]))
+        Self(Mutex::new(vec![(first, Timestamp::MAX)]))
     }
 
-    pub(crate) fn add(&self, credentials: OssCredentials) {
-        self.lock().push((credentials, false));
+    pub(crate) fn add(&self, credentials: OssCredentials, expires: Timestamp) {
+        self.lock().push((credentials, expires));
     }
 
     pub(crate) fn expire(&self, access_key_id: &str) {
-        for (credentials, expired) in self.lock().iter_mut() {
+        for (credentials, expires) in self.lock().iter_mut() {
             if credentials.access_key_id == access_key_id {
-                *expired = true;
+                *expires = Timestamp::MIN;
             }
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<(OssCredentials, bool)>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<(OssCredentials, Timestamp)>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The secret for a key id, once the security token has been judged.
-    fn secret(&self, access_key_id: &str, token: Option<&str>) -> Result<String, OssError> {
+    fn secret(&self, access_key_id: &str, token: Option<&str>, now: Timestamp) -> Result<String, OssError> {
         let unknown = || {
             OssError::new(
                 403,
@@ -92,29 +92,34 @@ impl Keyring {
             .detail("OSSAccessKeyId", access_key_id)
         };
         let known = self.lock();
-        let (credentials, expired) = known
+        let (credentials, expires) = known
             .iter()
             .rev()
             .find(|(c, _)| c.access_key_id == access_key_id)
             .ok_or_else(unknown)?;
-        if *expired {
+        match (&credentials.security_token, token) {
+            // Temporary key ids are unknown to OSS without their token.
+            (Some(_), None) => return Err(unknown()),
+            (Some(expected), Some(token)) if expected == token => {}
+            (None, None) => {}
+            (_, Some(_)) => {
+                return Err(OssError::new(
+                    403,
+                    "InvalidSecurityToken",
+                    "The security token you provided is invalid.",
+                )
+                .ec("0002-00000008"));
+            }
+        }
+        if *expires <= now {
             return Err(OssError::new(
                 403,
                 "SecurityTokenExpired",
                 "The security token you provided has expired.",
-            ));
+            )
+            .ec("0002-00000007"));
         }
-        match (&credentials.security_token, token) {
-            // Temporary key ids are unknown to OSS without their token.
-            (Some(_), None) => Err(unknown()),
-            (Some(expected), Some(token)) if expected == token => Ok(credentials.access_key_secret.clone()),
-            (None, None) => Ok(credentials.access_key_secret.clone()),
-            (_, Some(_)) => Err(OssError::new(
-                403,
-                "InvalidSecurityToken",
-                "The security token you provided is invalid.",
-            )),
-        }
+        Ok(credentials.access_key_secret.clone())
     }
 }
 

@@ -121,9 +121,11 @@ pub(super) fn verify_header(verifier: &Verifier<'_>, request: &OssRequest) -> Re
             OssError::access_denied("OSS authentication requires a valid Date.").ec("0002-00000505")
         })?;
     verifier.check_skew(at)?;
-    let secret = verifier
-        .keyring
-        .secret(access_key_id, request.header("x-oss-security-token"))?;
+    let secret = verifier.keyring.secret(
+        access_key_id,
+        request.header("x-oss-security-token"),
+        verifier.now,
+    )?;
     check(request, date, access_key_id, signature, &secret)
 }
 
@@ -153,7 +155,7 @@ pub(super) fn verify_url(verifier: &Verifier<'_>, request: &OssRequest) -> Resul
         .query
         .get("security-token")
         .or_else(|| request.header("x-oss-security-token"));
-    let secret = verifier.keyring.secret(access_key_id, token)?;
+    let secret = verifier.keyring.secret(access_key_id, token, verifier.now)?;
     check(request, expires, access_key_id, signature, &secret)
 }
 

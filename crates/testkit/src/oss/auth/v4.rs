@@ -116,9 +116,11 @@ pub(super) fn verify_header(verifier: &Verifier<'_>, request: &OssRequest) -> Re
             request.header("x-oss-content-sha256").unwrap_or_default(),
         ));
     }
-    let secret = verifier
-        .keyring
-        .secret(scope.access_key_id, request.header("x-oss-security-token"))?;
+    let secret = verifier.keyring.secret(
+        scope.access_key_id,
+        request.header("x-oss-security-token"),
+        verifier.now,
+    )?;
     check(request, &scope, at, additional, signature, &secret)
 }
 
@@ -182,7 +184,9 @@ pub(super) fn verify_url(verifier: &Verifier<'_>, request: &OssRequest) -> Resul
         .query
         .get("x-oss-security-token")
         .or_else(|| request.header("x-oss-security-token"));
-    let secret = verifier.keyring.secret(scope.access_key_id, token)?;
+    let secret = verifier
+        .keyring
+        .secret(scope.access_key_id, token, verifier.now)?;
     check(request, &scope, at, additional, signature, &secret)
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::object::acl_document;
-use super::{Cx, document};
+use super::{Cx, cors, document, lifecycle};
 use crate::oss::body::Content;
 use crate::oss::clock::iso_millis;
 use crate::oss::error::OssError;
@@ -12,7 +12,7 @@ use crate::oss::operation::{Document, PublicAccess};
 use crate::oss::reply::Reply;
 use crate::oss::request::check_bucket_name;
 use crate::oss::store::{BucketMeta, Object};
-use crate::oss::xml::XmlWriter;
+use crate::oss::xml::{Element, XmlWriter};
 
 const OWNER: &str = "1234567890123456";
 
@@ -200,8 +200,33 @@ pub(super) async fn put_document(
     which: &'static Document,
     body: &Content,
 ) -> Result<Reply, OssError> {
-    let (text, _) = document(body)?;
+    let (text, root) = document(body)?;
+    let text = match which.name {
+        "lifecycle" => {
+            let overlap = cx.request.header("x-oss-allow-same-action-overlap") == Some("true");
+            let mut xml = XmlWriter::document();
+            xml.element(&lifecycle::accept(root, overlap)?);
+            xml.finish()
+        }
+        "cors" => {
+            cors::check(&root)?;
+            text
+        }
+        "versioning" => {
+            check_versioning(&root)?;
+            text
+        }
+        _ => text,
+    };
     change_document(cx, which, Some(text)).await
+}
+
+fn check_versioning(root: &Element) -> Result<(), OssError> {
+    root.must_be("VersioningConfiguration", &["Status"])?;
+    match root.child_text("Status").map(str::trim) {
+        Some("Enabled" | "Suspended") => Ok(()),
+        _ => Err(OssError::malformed_xml("Status must be Enabled or Suspended")),
+    }
 }
 
 pub(super) async fn delete_document(cx: &Cx<'_>, which: &'static Document) -> Result<Reply, OssError> {

@@ -5,6 +5,59 @@ use crate::oss::error::OssError;
 use crate::oss::reply::Reply;
 use crate::oss::xml::{Element, parse};
 
+const MOST_RULES: usize = 20;
+
+/// Refuses rules that OSS refuses.
+pub(super) fn check(root: &Element) -> Result<(), OssError> {
+    root.must_be("CORSConfiguration", &["CORSRule", "ResponseVary"])?;
+    let rules = root.children_named("CORSRule").count();
+    if rules == 0 || rules > MOST_RULES {
+        let why = format!("1 to {MOST_RULES} rules are expected");
+        return Err(OssError::malformed_xml(why).ec("0034-00000002"));
+    }
+    for rule in root.children_named("CORSRule") {
+        rule.must_be(
+            "CORSRule",
+            &[
+                "AllowedOrigin",
+                "AllowedMethod",
+                "AllowedHeader",
+                "ExposeHeader",
+                "MaxAgeSeconds",
+            ],
+        )?;
+        for needed in ["AllowedOrigin", "AllowedMethod"] {
+            if rule.children_named(needed).count() == 0 {
+                return Err(OssError::malformed_xml(format!("a CORSRule needs an {needed}")));
+            }
+        }
+        for (name, stars) in [("AllowedOrigin", 1), ("AllowedHeader", 1), ("ExposeHeader", 0)] {
+            if let Some(text) =
+                texts(rule, name).find(|text| text.is_empty() || text.matches('*').count() > stars)
+            {
+                let why = format!("{name} is not empty and holds {stars} asterisks at most.");
+                return Err(OssError::invalid_argument(why, name, text));
+            }
+        }
+        let methods = ["GET", "PUT", "DELETE", "POST", "HEAD"];
+        if let Some(method) = texts(rule, "AllowedMethod").find(|method| !methods.contains(method)) {
+            let why = "AllowedMethod must be GET, PUT, DELETE, POST or HEAD.";
+            return Err(OssError::invalid_argument(why, "AllowedMethod", method).ec("0034-00000011"));
+        }
+        let ages: Vec<&str> = texts(rule, "MaxAgeSeconds").collect();
+        let good = |age: &&str| age.parse::<u32>().is_ok_and(|age| age <= 999_999_999);
+        if ages.len() > 1 || !ages.iter().all(good) {
+            return Err(OssError::malformed_xml(
+                "MaxAgeSeconds is one number up to 999999999",
+            ));
+        }
+    }
+    match root.child_text("ResponseVary").map(str::trim) {
+        None | Some("true" | "false") => Ok(()),
+        Some(_) => Err(OssError::malformed_xml("ResponseVary must be true or false")),
+    }
+}
+
 struct Allowed {
     origin: String,
     methods: String,

@@ -4,6 +4,7 @@ mod bucket;
 mod copy;
 mod cors;
 mod delete;
+mod lifecycle;
 mod list;
 mod multipart;
 mod object;
@@ -185,7 +186,8 @@ fn number(
     default: usize,
     limits: std::ops::RangeInclusive<usize>,
 ) -> Result<usize, OssError> {
-    let Some(text) = cx.query(name) else {
+    // The official Python client sends empty markers.
+    let Some(text) = cx.query(name).filter(|text| !text.is_empty()) else {
         return Ok(default);
     };
     text.parse()

@@ -321,30 +321,45 @@ pub(super) fn list_uploads(cx: &Cx<'_>) -> Result<Reply, OssError> {
     let delimiter = cx.query("delimiter").unwrap_or_default();
     let key_marker = cx.query("key-marker").unwrap_or_default();
     let id_marker = cx.query("upload-id-marker").unwrap_or_default();
-    let mut uploads: Vec<(String, String, jiff::Timestamp)> = cx.store.with_bucket(bucket, |b| {
+    let mut all: Vec<(String, String, jiff::Timestamp)> = cx.store.with_bucket(bucket, |b| {
         Ok(b.uploads
             .iter()
             .map(|(id, upload)| (upload.key.clone(), id.clone(), upload.started))
             .collect())
     })?;
-    uploads.sort();
-    uploads.retain(|(key, id, _)| {
-        let after = key.as_str() > key_marker
+    all.sort();
+    // Everything under a rolled-up prefix was told by it, also when the last page ended with it.
+    let told_before = (!delimiter.is_empty() && key_marker.ends_with(delimiter)).then_some(key_marker);
+    all.retain(|(key, id, _)| {
+        let after = key_marker.is_empty()
+            || key.as_str() > key_marker
             || (key == key_marker && !id_marker.is_empty() && id.as_str() > id_marker);
-        key.starts_with(prefix) && (key_marker.is_empty() || after)
+        key.starts_with(prefix) && after && !told_before.is_some_and(|told| key.starts_with(told))
     });
-    let mut prefixes = std::collections::BTreeSet::new();
-    if !delimiter.is_empty() {
-        uploads.retain(|(key, ..)| match key[prefix.len()..].find(delimiter) {
+    let (mut uploads, mut prefixes) = (Vec::new(), Vec::<String>::new());
+    // What the next page begins after.
+    let (mut next, mut truncated) = ((String::new(), String::new()), false);
+    for (key, id, started) in all {
+        if prefixes.last().is_some_and(|told| key.starts_with(told)) {
+            continue;
+        }
+        if uploads.len() + prefixes.len() == most {
+            truncated = true;
+            break;
+        }
+        let rest = &key[prefix.len()..];
+        match rest.find(delimiter).filter(|_| !delimiter.is_empty()) {
             Some(at) => {
-                prefixes.insert(key[..prefix.len() + at + delimiter.len()].to_owned());
-                false
+                let rolled = key[..prefix.len() + at + delimiter.len()].to_owned();
+                next = (rolled.clone(), String::new());
+                prefixes.push(rolled);
             }
-            None => true,
-        });
+            None => {
+                next = (key.clone(), id.clone());
+                uploads.push((key, id, started));
+            }
+        }
     }
-    let truncated = uploads.len() > most;
-    uploads.truncate(most);
     let mut xml = XmlWriter::document();
     xml.open("ListMultipartUploadsResult");
     if encoded {
@@ -353,12 +368,8 @@ pub(super) fn list_uploads(cx: &Cx<'_>) -> Result<Reply, OssError> {
     xml.text("Bucket", bucket);
     xml.text("KeyMarker", &written(key_marker, encoded));
     xml.text("UploadIdMarker", id_marker);
-    let last = uploads.last();
-    xml.text(
-        "NextKeyMarker",
-        &last.map(|(key, ..)| written(key, encoded)).unwrap_or_default(),
-    );
-    xml.text("NextUploadIdMarker", last.map_or("", |(_, id, _)| id));
+    xml.text("NextKeyMarker", &written(&next.0, encoded));
+    xml.text("NextUploadIdMarker", &next.1);
     xml.text("Delimiter", &written(delimiter, encoded));
     xml.text("Prefix", &written(prefix, encoded));
     xml.text("MaxUploads", &most.to_string());
