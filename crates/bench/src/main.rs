@@ -1,11 +1,16 @@
 //! The crates side by side with their peers: `cargo xtask bench [SUITE] [--quick]`.
 
+mod callers;
+mod db;
+mod field;
 mod load;
 mod machine;
+mod outage;
 mod process;
 mod report;
 mod rounds;
 mod service;
+mod suite;
 mod workspace;
 
 use std::path::PathBuf;
@@ -45,6 +50,8 @@ struct Args {
 enum Suite {
     /// The reference service against a minimal one on plain axum, tokio-postgres and tokio::fs
     Service,
+    /// The connection pool against deadpool, sqlx and bb8
+    Db,
 }
 
 fn main() -> ExitCode {
@@ -67,6 +74,10 @@ fn main() -> ExitCode {
 
 fn run(suites: &[Suite], args: &Args) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let plain = suite::Options {
+        quick: args.quick,
+        only: args.only.clone().unwrap_or_default(),
+    };
     for suite in suites {
         match suite {
             Suite::Service => {
@@ -80,6 +91,7 @@ fn run(suites: &[Suite], args: &Args) -> anyhow::Result<()> {
                     .block_on(service::run(&options))
                     .context("suite service")?;
             }
+            Suite::Db => runtime.block_on(db::run(&plain)).context("suite db")?,
         }
     }
     Ok(())
