@@ -1,5 +1,6 @@
 //! The crates side by side with their peers: `cargo xtask bench [SUITE] [--quick]`.
 
+mod cache;
 mod callers;
 mod db;
 mod field;
@@ -52,6 +53,8 @@ enum Suite {
     Service,
     /// The connection pool against deadpool, sqlx and bb8
     Db,
+    /// The cache against moka, redis and deadpool-redis
+    Cache,
 }
 
 fn main() -> ExitCode {
@@ -92,6 +95,7 @@ fn run(suites: &[Suite], args: &Args) -> anyhow::Result<()> {
                     .context("suite service")?;
             }
             Suite::Db => runtime.block_on(db::run(&plain)).context("suite db")?,
+            Suite::Cache => runtime.block_on(cache::run(&plain)).context("suite cache")?,
         }
     }
     Ok(())

@@ -26,6 +26,11 @@ impl Options {
     pub(crate) fn rounds(&self) -> usize {
         if self.quick { 3 } else { 7 }
     }
+
+    /// For what is measured in a moment: the shorter the cells, the more alike is what disturbs both sides.
+    pub(crate) fn short_rounds(&self) -> usize {
+        3 * self.rounds()
+    }
 }
 
 /// A suite under way.
@@ -66,7 +71,7 @@ impl Suite {
         println!("\n{}", report::table(&self.rows));
         let load = |load: Option<f64>| load.map_or("?".to_owned(), |load| format!("{load:.2}"));
         println!(
-            "Machine: {}; load average {} before, {} after. Medians of {} interleaved rounds, {:.0} s in all.",
+            "Machine: {}; load average {} before, {} after. Medians of at least {} interleaved rounds, {:.0} s in all.",
             machine::description(),
             load(self.load_before),
             load(machine::load_average()),

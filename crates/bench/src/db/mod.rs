@@ -49,7 +49,7 @@ fn case(callers: usize) -> String {
 
 async fn select(contenders: &[Contender], options: &Options, suite: &mut Suite) -> anyhow::Result<()> {
     let worst_wait = format!("longest wait, {} callers", CALLERS[2]);
-    let cell = Duration::from_millis(if options.quick { 500 } else { 1500 });
+    let cell = Duration::from_millis(if options.quick { 170 } else { 500 });
     let mut worst = Field::new(contenders.iter().map(Contender::name));
     for callers in CALLERS {
         let last = callers == CALLERS[2];
@@ -57,10 +57,10 @@ async fn select(contenders: &[Contender], options: &Options, suite: &mut Suite) 
             continue;
         }
         let mut rate = Field::new(contenders.iter().map(Contender::name));
-        for round in 0..=options.rounds() {
+        for round in 0..=options.short_rounds() {
             for at in turns(round, contenders.len()) {
                 // The first round warms up: connections, statements, the allocator.
-                let cell = if round == 0 { cell / 4 } else { cell };
+                let cell = if round == 0 { cell / 2 } else { cell };
                 let calls = contenders[at].select(callers, cell).await?;
                 if round > 0 {
                     rate.add(at, calls.per_second());
