@@ -1,12 +1,13 @@
 //! The contract between the handle and a back end.
 
-use std::{fmt::Debug, sync::Arc};
+use std::{fmt::Debug, path::Path, sync::Arc};
 
 use async_trait::async_trait;
 
 use crate::{
     Body, Download, Error, ErrorKind, GetOptions, Key, ListOptions, ListPage, Metadata, PutOptions, Result,
-    SignOptions, SignedUrl, Stored, UrlSigner,
+    RulesSection, RulesSupport, SignOptions, SignedUrl, StorageRules, Stored, Swept, UploadFileOptions,
+    UrlSigner, transfer::source::SourceFile,
 };
 
 /// A back end that keeps objects. Implement it to bring your own, and [register](crate::StorageFactory::register) it.
@@ -29,6 +30,17 @@ pub trait StorageAdapter: Send + Sync + Debug + 'static {
 
     /// Stores an object, replacing an old one unless `create_only` is set.
     async fn put(&self, key: &Key, body: Body, options: &PutOptions) -> Result<Stored>;
+
+    /// Stores a local file. Unless an adapter knows better, as one stream, without a checkpoint.
+    ///
+    /// An adapter that overrides it repeats what fails by itself: the layers pass it through.
+    async fn upload_file(&self, key: &Key, path: &Path, options: &UploadFileOptions) -> Result<Stored> {
+        let file = SourceFile::open(path, key).await?;
+        let (watched, common, size) = (file.clone(), options.common.clone(), file.size);
+        let body = file.into_body(move |done| common.report(done, size, 0));
+        let body = body.map_stream(|stream| watched.guard(stream, key));
+        self.put(key, body, &options.put).await
+    }
 
     /// Opens an object, or a part of it, for reading.
     async fn get(&self, key: &Key, options: &GetOptions) -> Result<Download>;
@@ -63,11 +75,53 @@ pub trait StorageAdapter: Send + Sync + Debug + 'static {
     /// The cheapest call that shows that the back end can be used; run in the background by the health check.
     async fn check(&self) -> Result<()>;
 
+    /// The rules of the whole store: the sections that are asked for, and no others. A section without rules is an
+    /// empty list.
+    async fn rules(&self, sections: &[RulesSection]) -> Result<StorageRules> {
+        let _ = sections;
+        Err(unsupported(
+            "rules",
+            self.name(),
+            "this adapter has no rules of its own",
+        ))
+    }
+
+    /// Replaces the sections that are `Some`, and leaves the others alone; what [`rules_support`](Self::rules_support)
+    /// denies is ignored. Doing it twice is as good as once.
+    async fn set_rules(&self, rules: &StorageRules) -> Result<()> {
+        let _ = rules;
+        Err(unsupported(
+            "rules",
+            self.name(),
+            "this adapter has no rules of its own",
+        ))
+    }
+
+    /// Which rules it carries out.
+    fn rules_support(&self) -> RulesSupport {
+        RulesSupport::default()
+    }
+
+    /// Carries out the lifecycle rules now, for a back end that doesn't do it by itself; a dry run only counts.
+    async fn sweep(&self, dry_run: bool) -> Result<Swept> {
+        let _ = dry_run;
+        Err(unsupported(
+            "sweep",
+            self.name(),
+            "the back end carries out its rules by itself",
+        ))
+    }
+
     /// The signer of this adapter's URLs if they lead to this process, where an
     /// [`ObjectServer`](crate::serve::ObjectServer) has to answer them; `None` if the back end serves them itself.
     fn url_signer(&self) -> Option<Arc<UrlSigner>> {
         None
     }
+}
+
+/// For what an adapter can't do.
+pub(crate) fn unsupported(operation: &'static str, subject: &str, why: &str) -> Error {
+    Error::new(ErrorKind::Unsupported, operation, subject, why)
 }
 
 /// For an adapter that answered for fewer keys than it was asked about.

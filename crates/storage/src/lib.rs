@@ -17,11 +17,16 @@ mod memory;
 mod object;
 mod options;
 mod oss;
+#[cfg(feature = "oss-sdk")]
+mod oss_sdk;
 mod retry;
+mod rules;
 pub mod serve;
 mod signer;
 mod storage;
+mod transfer;
 mod upload_many;
+mod verify;
 
 pub use adapter::StorageAdapter;
 pub use async_trait::async_trait;
@@ -36,6 +41,14 @@ pub use memory::MemoryAdapter;
 pub use object::{ContentRange, Download, Entry, ListPage, Metadata, SignedUrl, Stored};
 pub use options::{ByteRange, GetOptions, ListOptions, MAX_PAGE, PutOptions, SignMethod, SignOptions};
 pub use oss::{Credentials, CredentialsProvider, OssAdapter, StaticCredentials};
+#[cfg(feature = "oss-sdk")]
+pub use oss_sdk::OssSdkAdapter;
 pub use retry::RetryPolicy;
+pub use rules::{
+    CorsRule, LifecycleRule, RuleChange, RulesDiff, RulesSection, RulesSupport, StorageClass, StorageRules,
+    Swept, Transition, Versioning,
+};
 pub use signer::{Grant, UrlSigner};
 pub use storage::Storage;
+pub use transfer::{DownloadFileOptions, Progress, UploadFileOptions};
+pub use verify::Verified;

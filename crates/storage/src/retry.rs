@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::Result;
+use crate::{Error, Result};
 
 /// Exponential backoff with full jitter, within a number of attempts and a budget of time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +30,22 @@ impl Default for RetryPolicy {
     }
 }
 
+/// What has been tried so far. Whoever makes progress starts with a new one.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Attempts {
+    failed: u32,
+    since: Instant,
+}
+
+impl Default for Attempts {
+    fn default() -> Self {
+        Self {
+            failed: 0,
+            since: Instant::now(),
+        }
+    }
+}
+
 impl RetryPolicy {
     /// Never tries again.
     pub const fn none() -> Self {
@@ -47,25 +63,37 @@ impl RetryPolicy {
     where
         F: Future<Output = Result<T>>,
     {
-        let started = Instant::now();
-        let mut made = 0;
+        let mut attempts = Attempts::default();
         loop {
-            made += 1;
-            let error = match attempt().await {
+            match attempt().await {
                 Ok(value) => return Ok(value),
-                Err(error) => error,
-            };
-            // What the server asks for is a floor, not a suggestion.
-            let wait = self.wait(made).max(error.retry_after().unwrap_or_default());
-            if !error.is_retryable() || made >= self.attempts || started.elapsed() + wait > self.budget {
-                return Err(error);
+                Err(error) => self.wait_after(adapter, &mut attempts, error).await?,
             }
-            let operation = error.operation();
-            metrics::counter!("zhuji_storage_retries_total", "adapter" => adapter, "operation" => operation)
-                .increment(1);
-            tracing::debug!(adapter, operation, kind = %error.kind(), attempt = made, ?wait, "trying again");
-            tokio::time::sleep(wait).await;
         }
+    }
+
+    /// Waits before the next attempt, or gives the error back if there is none.
+    pub(crate) async fn wait_after(
+        &self,
+        adapter: &'static str,
+        attempts: &mut Attempts,
+        error: Error,
+    ) -> Result<()> {
+        attempts.failed += 1;
+        // What the server asks for is a floor, not a suggestion.
+        let wait = self
+            .wait(attempts.failed)
+            .max(error.retry_after().unwrap_or_default());
+        let late = attempts.since.elapsed() + wait > self.budget;
+        if !error.is_retryable() || attempts.failed >= self.attempts || late {
+            return Err(error);
+        }
+        let operation = error.operation();
+        metrics::counter!("zhuji_storage_retries_total", "adapter" => adapter, "operation" => operation)
+            .increment(1);
+        tracing::debug!(adapter, operation, kind = %error.kind(), attempt = attempts.failed, ?wait, "trying again");
+        tokio::time::sleep(wait).await;
+        Ok(())
     }
 
     /// Anything between nothing and the doubling bound: many clients that failed together don't come back together.
@@ -83,7 +111,7 @@ mod tests {
     use std::cell::Cell;
 
     use super::*;
-    use crate::{Error, ErrorKind};
+    use crate::ErrorKind;
 
     async fn attempts_for(kind: ErrorKind) -> u32 {
         let policy = RetryPolicy {

@@ -1,14 +1,16 @@
 //! The handle that product code holds.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, path::Path, sync::Arc};
 
 use bytes::Bytes;
 use futures_util::{Stream, stream};
 
 use crate::{
-    Body, BoxError, Download, Entry, GetOptions, Key, ListOptions, ListPage, Metadata, PutOptions, Result,
-    SignOptions, SignedUrl, StorageAdapter, Stored, UrlSigner, adapter::no_result, content,
-    health_check::StorageCheck, key::check_prefix, layers::PrefixLayer, serve::ObjectServer, upload_many,
+    Body, BoxError, Download, DownloadFileOptions, Entry, GetOptions, Key, ListOptions, ListPage, Metadata,
+    PutOptions, Result, RulesDiff, RulesSection, SignOptions, SignedUrl, StorageAdapter, StorageRules,
+    Stored, Swept, UploadFileOptions, UrlSigner, Verified, adapter::no_result, content,
+    health_check::StorageCheck, key::check_prefix, layers::PrefixLayer, serve::ObjectServer, transfer,
+    upload_many, verify,
 };
 
 /// Files, wherever the configuration says they are. Cheap to clone; all clones share one adapter.
@@ -133,10 +135,29 @@ impl Storage {
     pub async fn put(&self, key: &str, body: Body, mut options: PutOptions) -> Result<Stored> {
         let checked = Key::new(key)?;
         options.check(key)?;
-        options
-            .content_type
-            .get_or_insert_with(|| content::guess_content_type(key).to_owned());
+        guess_type(&mut options, key);
         self.adapter.put(&checked, body, &options).await
+    }
+
+    /// Stores a local file. `options` can be [`UploadFileOptions`], [`PutOptions`] or `()`.
+    ///
+    /// On OSS in parts side by side, read from the disk as they are sent; with a
+    /// [checkpoint](UploadFileOptions::checkpoint) a failed or killed upload goes on where it was, and without one it
+    /// leaves nothing behind. A file that changes meanwhile is not stored.
+    ///
+    /// # Errors
+    /// As [`upload_with`](Self::upload_with), and `Source` if the file can't be read or changes.
+    pub async fn upload_file(
+        &self,
+        key: &str,
+        path: impl AsRef<Path>,
+        options: impl Into<UploadFileOptions>,
+    ) -> Result<Stored> {
+        let checked = Key::new(key)?;
+        let mut options = options.into();
+        options.check(key)?;
+        guess_type(&mut options.put, key);
+        self.adapter.upload_file(&checked, path.as_ref(), &options).await
     }
 
     /// Stores many objects, at most `STORAGE_CONCURRENCY` (default 10) at once, the next as soon as one is done. Results are in
@@ -161,11 +182,35 @@ impl Storage {
         self.download_stream(key, ()).await?.stream.into_bytes().await
     }
 
+    /// Reads an object into a local file. `options` can be [`DownloadFileOptions`] or `()`.
+    ///
+    /// Ranges of one version of the object are loaded side by side into a hidden file beside `path`, which replaces `path`
+    /// when all of it is there, its checksum is that of the object, and the disk has it. With a
+    /// [checkpoint](DownloadFileOptions::checkpoint) a failed or killed download goes on where it was; without one a
+    /// failed or dropped one leaves nothing behind, and a killed one its hidden file.
+    ///
+    /// # Errors
+    /// `NotFound`, `Changed` if the object is replaced meanwhile, `Integrity`; `NoSpace`, `ReadOnly`, `Denied` and
+    /// `InvalidInput` for the local file.
+    pub async fn download_file(
+        &self,
+        key: &str,
+        path: impl AsRef<Path>,
+        options: impl Into<DownloadFileOptions>,
+    ) -> Result<Metadata> {
+        let options = options.into();
+        options.check(key)?;
+        transfer::download_file(&self.adapter, &Key::new(key)?, path.as_ref(), &options).await
+    }
+
     /// Opens an object, or a part of it, for reading. `options` can be a range (`0..1024`, `1024..`), `()` for all, or
     /// [`GetOptions`].
     ///
+    /// On OSS a stream whose connection breaks goes on with the byte that is missing, of the same version of the object.
+    ///
     /// # Errors
-    /// `NotFound`, `InvalidRange`, `Changed`; later errors come through the stream.
+    /// `NotFound`, `InvalidRange`, `Changed`; later errors come through the stream (`Changed` if the object was replaced
+    /// when the stream had to go on).
     pub async fn download_stream(&self, key: &str, options: impl Into<GetOptions>) -> Result<Download> {
         let options = options.into();
         if let Some(range) = options.range {
@@ -284,6 +329,57 @@ impl Storage {
         self.adapter.signed_url(&Key::new(key)?, &options).await
     }
 
+    /// The rules that the store has now.
+    ///
+    /// # Errors
+    /// `Unsupported` for a scoped handle, because rules belong to the whole store, and for an adapter without rules;
+    /// `Denied` if the credentials may not read them.
+    pub async fn rules(&self) -> Result<StorageRules> {
+        self.adapter.rules(&RulesSection::EACH).await
+    }
+
+    /// Makes the store's rules those of `rules`, section by section, and says what that changes; a dry run changes nothing.
+    /// Applying the same rules again changes nothing either. What the adapter can't carry out is in the notes.
+    ///
+    /// # Errors
+    /// `Config` for rules that contradict each other, and as [`rules`](Self::rules). Sections are replaced one after the
+    /// other: after an error some may be new and others not.
+    pub async fn apply_rules(&self, rules: &StorageRules, dry_run: bool) -> Result<RulesDiff> {
+        rules.check()?;
+        let have = self.adapter.rules(&rules.sections()).await?;
+        let mut diff = RulesDiff::between(&have, rules, self.adapter.rules_support());
+        if !dry_run {
+            let mut changed = rules.clone();
+            changed.keep_only(|section| {
+                diff.changes
+                    .iter()
+                    .any(|change| change.section == section.as_str())
+            });
+            if !diff.is_empty() {
+                self.adapter.set_rules(&changed).await?;
+            }
+            diff.applied = true;
+        }
+        Ok(diff)
+    }
+
+    /// Carries out the lifecycle rules now. The local adapter also does it by itself, every hour; OSS does it on its side.
+    /// A dry run only says what would go.
+    ///
+    /// # Errors
+    /// `Unsupported` for a scoped handle, and where the back end does it by itself.
+    pub async fn sweep(&self, dry_run: bool) -> Result<Swept> {
+        self.adapter.sweep(dry_run).await
+    }
+
+    /// Reads the whole object and compares its size and CRC-64 with what was kept when it was stored.
+    ///
+    /// # Errors
+    /// As [`download`](Self::download); that it is damaged is no error but [`Verified::Damaged`].
+    pub async fn verify(&self, key: &str) -> Result<Verified> {
+        verify::verify(self, key).await
+    }
+
     /// A background check called `storage` for the health monitor.
     pub fn health_check(&self) -> Arc<dyn zhuji_health::Check> {
         Arc::new(StorageCheck::new(Arc::clone(&self.root)))
@@ -313,6 +409,11 @@ impl Storage {
     pub(crate) fn public_prefixes(&self) -> &[String] {
         &self.settings.public_prefixes
     }
+}
+
+fn guess_type(options: &mut PutOptions, key: &str) {
+    let guess = || content::guess_content_type(key).to_owned();
+    options.content_type.get_or_insert_with(guess);
 }
 
 impl fmt::Debug for Storage {

@@ -3,8 +3,14 @@
 
 #[path = "oss/faults.rs"]
 mod faults;
+#[path = "oss/files.rs"]
+mod files;
 #[path = "oss/refusals.rs"]
 mod refusals;
+#[path = "oss/resumed.rs"]
+mod resumed;
+#[path = "oss/rules.rs"]
+mod rules;
 #[path = "oss/secrets.rs"]
 mod secrets;
 #[path = "oss/strangers.rs"]

@@ -1,13 +1,14 @@
 //! A bound on what runs at once.
 
-use std::{sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::{
     Body, Download, Error, ErrorKind, GetOptions, Key, ListOptions, ListPage, Metadata, PutOptions, Result,
-    SignOptions, SignedUrl, StorageAdapter, Stored, UrlSigner,
+    RulesSection, RulesSupport, SignOptions, SignedUrl, StorageAdapter, StorageRules, Stored, Swept,
+    UploadFileOptions, UrlSigner,
 };
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -69,6 +70,11 @@ impl StorageAdapter for LimitLayer {
         self.inner.put(key, body, options).await
     }
 
+    async fn upload_file(&self, key: &Key, path: &Path, options: &UploadFileOptions) -> Result<Stored> {
+        let _slot = self.slot(&self.streams, "upload", key).await?;
+        self.inner.upload_file(key, path, options).await
+    }
+
     async fn get(&self, key: &Key, options: &GetOptions) -> Result<Download> {
         let _slot = self.slot(&self.calls, "download", key).await?;
         self.inner.get(key, options).await
@@ -122,6 +128,25 @@ impl StorageAdapter for LimitLayer {
     async fn check(&self) -> Result<()> {
         // Not behind the queue: a busy store is not an ill one.
         self.inner.check().await
+    }
+
+    async fn rules(&self, sections: &[RulesSection]) -> Result<StorageRules> {
+        let _slot = self.slot(&self.calls, "rules", self.name()).await?;
+        self.inner.rules(sections).await
+    }
+
+    async fn set_rules(&self, rules: &StorageRules) -> Result<()> {
+        let _slot = self.slot(&self.calls, "rules", self.name()).await?;
+        self.inner.set_rules(rules).await
+    }
+
+    fn rules_support(&self) -> RulesSupport {
+        self.inner.rules_support()
+    }
+
+    async fn sweep(&self, dry_run: bool) -> Result<Swept> {
+        let _slot = self.slot(&self.calls, "sweep", self.name()).await?;
+        self.inner.sweep(dry_run).await
     }
 
     fn url_signer(&self) -> Option<Arc<UrlSigner>> {

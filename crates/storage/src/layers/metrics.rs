@@ -1,6 +1,6 @@
 //! What an adapter does, as numbers.
 
-use std::{sync::Arc, time::Instant};
+use std::{path::Path, sync::Arc, time::Instant};
 
 use async_trait::async_trait;
 use futures_util::StreamExt;
@@ -8,7 +8,8 @@ use metrics::{counter, gauge, histogram};
 
 use crate::{
     Body, ByteStream, Download, GetOptions, Key, ListOptions, ListPage, Metadata, PutOptions, Result,
-    SignOptions, SignedUrl, StorageAdapter, Stored, UrlSigner,
+    RulesSection, RulesSupport, SignOptions, SignedUrl, StorageAdapter, StorageRules, Stored, Swept,
+    UploadFileOptions, UrlSigner,
 };
 
 /// Emits `zhuji_storage_operations_total`, `…_errors_total` (by kind), `…_operation_seconds`, `…_bytes_total` (in and out)
@@ -110,6 +111,14 @@ impl StorageAdapter for MetricsLayer {
         Ok(stored)
     }
 
+    async fn upload_file(&self, key: &Key, path: &Path, options: &UploadFileOptions) -> Result<Stored> {
+        let stored = self
+            .timed("upload", self.inner.upload_file(key, path, options))
+            .await?;
+        bytes(self.name, "in", stored.size);
+        Ok(stored)
+    }
+
     async fn get(&self, key: &Key, options: &GetOptions) -> Result<Download> {
         let mut download = self.timed("download", self.inner.get(key, options)).await?;
         let name = self.name;
@@ -155,6 +164,22 @@ impl StorageAdapter for MetricsLayer {
 
     async fn check(&self) -> Result<()> {
         self.timed("check", self.inner.check()).await
+    }
+
+    async fn rules(&self, sections: &[RulesSection]) -> Result<StorageRules> {
+        self.timed("rules", self.inner.rules(sections)).await
+    }
+
+    async fn set_rules(&self, rules: &StorageRules) -> Result<()> {
+        self.timed("set_rules", self.inner.set_rules(rules)).await
+    }
+
+    fn rules_support(&self) -> RulesSupport {
+        self.inner.rules_support()
+    }
+
+    async fn sweep(&self, dry_run: bool) -> Result<Swept> {
+        self.timed("sweep", self.inner.sweep(dry_run)).await
     }
 
     fn url_signer(&self) -> Option<Arc<UrlSigner>> {

@@ -1,12 +1,13 @@
 //! A part of a store that looks like a whole one.
 
-use std::sync::Arc;
+use std::{path::Path, sync::Arc};
 
 use async_trait::async_trait;
 
 use crate::{
-    Body, Download, Error, GetOptions, Key, ListOptions, ListPage, Metadata, PutOptions, Result, SignOptions,
-    SignedUrl, StorageAdapter, Stored, UrlSigner, adapter::no_result, key::invalid,
+    Body, Download, Error, ErrorKind, GetOptions, Key, ListOptions, ListPage, Metadata, PutOptions, Result,
+    RulesSection, SignOptions, SignedUrl, StorageAdapter, StorageRules, Stored, Swept, UploadFileOptions,
+    UrlSigner, adapter::no_result, key::invalid,
 };
 
 /// Puts a prefix before every key on the way in and takes it off on the way out, errors included.
@@ -47,6 +48,13 @@ impl PrefixLayer {
         }
     }
 
+    /// What concerns the whole store is not for whoever sees a part of it.
+    fn not_here(&self, operation: &'static str) -> Error {
+        let why = "rules belong to the whole store, and this handle sees a part of it";
+        Error::new(ErrorKind::Unsupported, operation, self.prefix.as_str(), why)
+            .with_hint("use a handle without a prefix")
+    }
+
     fn stored(&self, mut stored: Stored) -> Stored {
         stored.key = self.short(stored.key);
         stored
@@ -61,6 +69,11 @@ impl StorageAdapter for PrefixLayer {
 
     async fn put(&self, key: &Key, body: Body, options: &PutOptions) -> Result<Stored> {
         let stored = self.inner.put(&self.full(key)?, body, options).await;
+        stored.map(|stored| self.stored(stored)).map_err(|e| self.told(e))
+    }
+
+    async fn upload_file(&self, key: &Key, path: &Path, options: &UploadFileOptions) -> Result<Stored> {
+        let stored = self.inner.upload_file(&self.full(key)?, path, options).await;
         stored.map(|stored| self.stored(stored)).map_err(|e| self.told(e))
     }
 
@@ -145,6 +158,18 @@ impl StorageAdapter for PrefixLayer {
 
     async fn check(&self) -> Result<()> {
         self.inner.check().await
+    }
+
+    async fn rules(&self, _sections: &[RulesSection]) -> Result<StorageRules> {
+        Err(self.not_here("rules"))
+    }
+
+    async fn set_rules(&self, _rules: &StorageRules) -> Result<()> {
+        Err(self.not_here("rules"))
+    }
+
+    async fn sweep(&self, _dry_run: bool) -> Result<Swept> {
+        Err(self.not_here("sweep"))
     }
 
     fn url_signer(&self) -> Option<Arc<UrlSigner>> {

@@ -1,12 +1,13 @@
 //! Trying again.
 
-use std::sync::Arc;
+use std::{path::Path, sync::Arc};
 
 use async_trait::async_trait;
 
 use crate::{
     Body, Download, GetOptions, Key, ListOptions, ListPage, Metadata, PutOptions, Result, RetryPolicy,
-    SignOptions, SignedUrl, StorageAdapter, Stored, UrlSigner,
+    RulesSection, RulesSupport, SignOptions, SignedUrl, StorageAdapter, StorageRules, Stored, Swept,
+    UploadFileOptions, UrlSigner,
 };
 
 /// Repeats what failed with a retryable error. An upload is repeated only if its bytes are in memory, and not if it may
@@ -42,6 +43,11 @@ impl StorageAdapter for RetryLayer {
         self.policy
             .run(self.name, || self.inner.put(key, bytes.clone().into(), options))
             .await
+    }
+
+    async fn upload_file(&self, key: &Key, path: &Path, options: &UploadFileOptions) -> Result<Stored> {
+        // The adapter repeats its parts; all of it again would be too much.
+        self.inner.upload_file(key, path, options).await
     }
 
     async fn get(&self, key: &Key, options: &GetOptions) -> Result<Download> {
@@ -90,6 +96,22 @@ impl StorageAdapter for RetryLayer {
     async fn check(&self) -> Result<()> {
         // The monitor asks again soon, and it wants to know about one failure too.
         self.inner.check().await
+    }
+
+    async fn rules(&self, sections: &[RulesSection]) -> Result<StorageRules> {
+        self.policy.run(self.name, || self.inner.rules(sections)).await
+    }
+
+    async fn set_rules(&self, rules: &StorageRules) -> Result<()> {
+        self.policy.run(self.name, || self.inner.set_rules(rules)).await
+    }
+
+    fn rules_support(&self) -> RulesSupport {
+        self.inner.rules_support()
+    }
+
+    async fn sweep(&self, dry_run: bool) -> Result<Swept> {
+        self.inner.sweep(dry_run).await
     }
 
     fn url_signer(&self) -> Option<Arc<UrlSigner>> {

@@ -1,6 +1,7 @@
 //! No operation waits for ever.
 
 use std::{
+    path::Path,
     pin::Pin,
     sync::{
         Arc,
@@ -17,7 +18,8 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::{
     Body, ByteStream, Download, Error, ErrorKind, GetOptions, Key, ListOptions, ListPage, Metadata,
-    PutOptions, Result, SignOptions, SignedUrl, StorageAdapter, Stored, UrlSigner,
+    PutOptions, Result, RulesSection, RulesSupport, SignOptions, SignedUrl, StorageAdapter, StorageRules,
+    Stored, Swept, UploadFileOptions, UrlSigner,
 };
 
 /// How long the parts of an operation may take. A transfer as a whole has no limit as long as it moves.
@@ -178,6 +180,11 @@ impl StorageAdapter for TimeoutLayer {
         .await
     }
 
+    async fn upload_file(&self, key: &Key, path: &Path, options: &UploadFileOptions) -> Result<Stored> {
+        // As long as the file needs: each of its requests has a deadline of its own.
+        self.inner.upload_file(key, path, options).await
+    }
+
     async fn get(&self, key: &Key, options: &GetOptions) -> Result<Download> {
         let mut download = self.call("download", key, self.inner.get(key, options)).await?;
         download.stream = watched_download(download.stream, key.to_string(), self.timeouts.idle);
@@ -230,6 +237,31 @@ impl StorageAdapter for TimeoutLayer {
 
     async fn check(&self) -> Result<()> {
         self.call("check", "the store", self.inner.check()).await
+    }
+
+    async fn rules(&self, sections: &[RulesSection]) -> Result<StorageRules> {
+        self.call("rules", self.inner.name(), self.inner.rules(sections))
+            .await
+    }
+
+    async fn set_rules(&self, rules: &StorageRules) -> Result<()> {
+        self.call("rules", self.inner.name(), self.inner.set_rules(rules))
+            .await
+    }
+
+    fn rules_support(&self) -> RulesSupport {
+        self.inner.rules_support()
+    }
+
+    async fn sweep(&self, dry_run: bool) -> Result<Swept> {
+        // It looks at every object.
+        self.within(
+            self.timeouts.operation * 20,
+            "sweep",
+            self.inner.name(),
+            self.inner.sweep(dry_run),
+        )
+        .await
     }
 
     fn url_signer(&self) -> Option<Arc<UrlSigner>> {

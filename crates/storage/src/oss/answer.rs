@@ -11,19 +11,19 @@ use crate::{Error, ErrorKind};
 
 /// Everything of a refused request that is worth telling.
 #[derive(Debug)]
-pub(super) struct Refusal {
-    pub(super) error: Error,
+pub(crate) struct Refusal {
+    pub(crate) error: Error,
     /// The server's clock, if it complained about ours.
     pub(super) server_time: Option<Timestamp>,
-    /// Whether it complained about the age of a token.
-    pub(super) token_expired: bool,
+    /// Whether it complained about keys that temporary ones become when they end.
+    pub(super) stale_keys: bool,
 }
 
 const CHECK_ACCESS: &str =
     "check the RAM policy of the access key, OSS_BUCKET, OSS_REGION and the clock of this machine";
 
 /// Turns a refusal into an error. The status always counts, even if the body is cut off or not from OSS at all.
-pub(super) fn refusal(
+pub(crate) fn refusal(
     operation: &'static str,
     subject: &str,
     status: StatusCode,
@@ -101,11 +101,14 @@ pub(super) fn refusal(
     Refusal {
         error,
         server_time,
-        token_expired: code == "SecurityTokenExpired",
+        stale_keys: matches!(
+            code.as_str(),
+            "SecurityTokenExpired" | "InvalidSecurityToken" | "InvalidAccessKeyId"
+        ),
     }
 }
 
-fn classify(status: StatusCode, code: &str) -> (ErrorKind, Option<&'static str>) {
+pub(crate) fn classify(status: StatusCode, code: &str) -> (ErrorKind, Option<&'static str>) {
     use ErrorKind as K;
     match code {
         "NoSuchKey" => (K::NotFound, None),

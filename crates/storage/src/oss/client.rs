@@ -11,18 +11,19 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt};
-use http::{HeaderMap, HeaderValue, Method, header};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use jiff::Timestamp;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use rustls::RootCertStore;
 
 use super::{
-    answer::refusal,
-    credentials::CredentialsProvider,
+    answer::{Refusal, refusal},
+    credentials::{Credentials, CredentialsProvider},
     endpoint::Endpoint,
     sign::{Query, Signer, Unsigned, encode_query},
+    transport::transport,
 };
-use crate::{ByteStream, Error, ErrorKind, Result};
+use crate::{ByteStream, Error, ErrorKind, Result, crc::crc64, transfer::source::FileRange};
 
 const CONNECT: Duration = Duration::from_secs(5);
 /// Longest silence while an answer or its next piece is awaited. There is no limit on a whole transfer.
@@ -37,7 +38,38 @@ const PUBLIC_REFUSED: &str = "the key is below STORAGE_PUBLIC_PREFIXES and is st
                               Access for this bucket and allow oss:PutObjectAcl";
 const LARGEST_REFUSAL: usize = 64 * 1024;
 
-/// A request that can be sent as often as needed: its body is in memory.
+/// What a request carries. Every form of it can be sent as often as needed.
+#[derive(Clone, Debug)]
+pub(super) enum Payload {
+    Bytes(Bytes),
+    File(FileRange),
+}
+
+impl Payload {
+    pub(super) fn len(&self) -> u64 {
+        match self {
+            Self::Bytes(bytes) => bytes.len() as u64,
+            Self::File(range) => range.len(),
+        }
+    }
+
+    /// CRC-64 of what was sent; of a file only once it has been sent.
+    pub(super) fn crc64(&self) -> u64 {
+        match self {
+            Self::Bytes(bytes) => crc64(bytes),
+            Self::File(range) => range.passed_crc(),
+        }
+    }
+
+    fn to_body(&self) -> reqwest::Body {
+        match self {
+            Self::Bytes(bytes) => bytes.clone().into(),
+            Self::File(range) => reqwest::Body::wrap_stream(range.read()),
+        }
+    }
+}
+
+/// A request that can be sent as often as needed.
 #[derive(Clone, Debug)]
 pub(super) struct Request {
     pub(super) operation: &'static str,
@@ -48,7 +80,7 @@ pub(super) struct Request {
     pub(super) key: String,
     pub(super) query: Query,
     pub(super) headers: HeaderMap,
-    pub(super) body: Bytes,
+    pub(super) body: Payload,
 }
 
 impl Request {
@@ -60,7 +92,7 @@ impl Request {
             key: key.to_owned(),
             query: Query::new(),
             headers: HeaderMap::new(),
-            body: Bytes::new(),
+            body: Payload::Bytes(Bytes::new()),
         }
     }
 
@@ -85,8 +117,12 @@ impl Request {
         Ok(self)
     }
 
-    pub(super) fn body(mut self, body: impl Into<Bytes>) -> Self {
-        self.body = body.into();
+    pub(super) fn body(self, body: impl Into<Bytes>) -> Self {
+        self.payload(Payload::Bytes(body.into()))
+    }
+
+    pub(super) fn payload(mut self, body: Payload) -> Self {
+        self.body = body;
         self
     }
 
@@ -138,6 +174,11 @@ impl Client {
         &self.signer.region
     }
 
+    /// Scheme, host and bucket of the traffic.
+    pub(super) fn base(&self) -> String {
+        self.traffic.url("")
+    }
+
     pub(super) fn public_url(&self, key: &str) -> String {
         self.public.url(key)
     }
@@ -165,9 +206,52 @@ impl Client {
             .unwrap_or_else(|_| Timestamp::now())
     }
 
-    /// Sends a request once and returns the answer if it is a 2xx.
+    /// Sends a request and returns the answer if it is a 2xx.
+    ///
+    /// A request that was refused because our clock is wrong, or because temporary keys have ended, did nothing: it is sent
+    /// once more by the server's clock, or with new keys. Every body here can be sent again, whole.
     pub(super) async fn send(&self, request: &Request) -> Result<reqwest::Response> {
-        let credentials = self.credentials.credentials().await?;
+        let (mut clock_set, mut keys_renewed) = (false, false);
+        loop {
+            let credentials = self.credentials.credentials().await?;
+            let refused = match self.send_as(request, &credentials).await? {
+                Ok(answer) => return Ok(answer),
+                Err(refused) => refused,
+            };
+            if let Some(server) = refused.server_time
+                && !clock_set
+            {
+                clock_set = true;
+                self.set_clock(server);
+            } else if refused.stale_keys && credentials.token().is_some() && !keys_renewed {
+                keys_renewed = true;
+                if !self.credentials.invalidate(&credentials) {
+                    return Err(refused.error);
+                }
+            } else if request.headers.contains_key(OBJECT_ACL) && refused.error.kind() == ErrorKind::Denied {
+                return Err(refused.error.with_hint(PUBLIC_REFUSED));
+            } else {
+                return Err(refused.error);
+            }
+            tracing::debug!(operation = request.operation, kind = %refused.error.kind(), "sending it once more");
+        }
+    }
+
+    fn set_clock(&self, server: Timestamp) {
+        let skew = server.as_second() - Timestamp::now().as_second();
+        tracing::warn!(
+            seconds = skew,
+            "the clock of this machine differs from that of OSS; using the latter"
+        );
+        self.skew.store(skew, Ordering::Relaxed);
+    }
+
+    /// Sends a request once. The outer error is one below HTTP, the inner one an answer that isn't a 2xx.
+    async fn send_as(
+        &self,
+        request: &Request,
+        credentials: &Credentials,
+    ) -> Result<Result<reqwest::Response, Refusal>> {
         let mut headers = request.headers.clone();
         let unsigned = Unsigned {
             method: request.method.as_str(),
@@ -175,50 +259,43 @@ impl Client {
             query: &request.query,
         };
         self.signer
-            .sign_headers(&unsigned, &mut headers, &credentials, self.now());
-        if !request.body.is_empty() || matches!(request.method, Method::PUT | Method::POST) {
-            headers.insert(header::CONTENT_LENGTH, HeaderValue::from(request.body.len()));
+            .sign_headers(&unsigned, &mut headers, credentials, self.now());
+        let length = request.body.len();
+        if length > 0 || matches!(request.method, Method::PUT | Method::POST) {
+            headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
         }
         let mut url = self.traffic.url(&request.key);
         if !request.query.is_empty() {
             url.push('?');
             url.push_str(&encode_query(&request.query));
         }
-        let patience = IDLE + Duration::from_secs(request.body.len() as u64 / SLOWEST);
+        let patience = IDLE + Duration::from_secs(length / SLOWEST);
         let sent = self
             .http
             .request(request.method.clone(), url)
             .headers(headers)
-            .body(request.body.clone())
+            .body(request.body.to_body())
             .send();
         let answer = match tokio::time::timeout(patience, sent).await {
-            Ok(answer) => answer.map_err(|error| transport(request, error))?,
+            Ok(answer) => answer.map_err(|error| transport(request.operation, &request.subject, error))?,
             Err(_) => {
                 let why = format!("no answer within {} s of sending the request", patience.as_secs());
                 return Err(request.error(ErrorKind::Timeout, why));
             }
         };
-        if answer.status().is_success() {
-            return Ok(answer);
+        // 203 is what OSS says when the object is there and a callback failed: no success.
+        if answer.status().is_success() && answer.status() != StatusCode::NON_AUTHORITATIVE_INFORMATION {
+            return Ok(Ok(answer));
         }
         let (status, headers) = (answer.status(), answer.headers().clone());
         let body = small_body(answer).await;
-        let refused = refusal(request.operation, &request.subject, status, &headers, &body);
-        if let Some(server) = refused.server_time {
-            let skew = server.as_second() - Timestamp::now().as_second();
-            tracing::warn!(
-                seconds = skew,
-                "the clock of this machine differs from that of OSS; using the latter"
-            );
-            self.skew.store(skew, Ordering::Relaxed);
-        }
-        if request.headers.contains_key(OBJECT_ACL) && refused.error.kind() == ErrorKind::Denied {
-            return Err(refused.error.with_hint(PUBLIC_REFUSED));
-        }
-        if refused.token_expired && self.credentials.invalidate(&credentials) {
-            return Err(refused.error.with_retryable(true));
-        }
-        Err(refused.error)
+        Ok(Err(refusal(
+            request.operation,
+            &request.subject,
+            status,
+            &headers,
+            &body,
+        )))
     }
 
     /// Sends a request and reads the whole (small) answer.
@@ -231,26 +308,22 @@ impl Client {
 
     /// The body of an answer, with a limit on the silence between two pieces.
     pub(super) fn stream(&self, answer: reqwest::Response, request: &Request) -> ByteStream {
-        let context = Request {
-            body: Bytes::new(),
-            ..request.clone()
-        };
+        let (operation, subject) = (request.operation, request.subject.clone());
         let pieces = Box::pin(answer.bytes_stream());
-        let state = Some((pieces, context));
-        ByteStream::new(futures_util::stream::try_unfold(state, |state| async move {
-            let Some((mut pieces, context)) = state else {
-                return Ok(None);
-            };
-            match tokio::time::timeout(IDLE, pieces.next()).await {
-                Ok(None) => Ok(None),
-                Ok(Some(Ok(piece))) => Ok(Some((piece, Some((pieces, context))))),
-                Ok(Some(Err(error))) => Err(transport(&context, error)),
-                Err(_) => {
-                    let why = format!("no data for {} s while reading the answer", IDLE.as_secs());
-                    Err(context.error(ErrorKind::Timeout, why))
+        ByteStream::new(futures_util::stream::try_unfold(
+            (pieces, subject),
+            move |(mut pieces, subject)| async move {
+                match tokio::time::timeout(IDLE, pieces.next()).await {
+                    Ok(None) => Ok(None),
+                    Ok(Some(Ok(piece))) => Ok(Some((piece, (pieces, subject)))),
+                    Ok(Some(Err(error))) => Err(transport(operation, &subject, error)),
+                    Err(_) => {
+                        let why = format!("no data for {} s while reading the answer", IDLE.as_secs());
+                        Err(Error::new(ErrorKind::Timeout, operation, subject, why))
+                    }
                 }
-            }
-        }))
+            },
+        ))
     }
 
     /// A URL for others, good for `expires` seconds; the second value is what of it the credentials allow.
@@ -303,35 +376,6 @@ async fn small_body(answer: reqwest::Response) -> Vec<u8> {
     let _ = tokio::time::timeout(CONNECT, read).await;
     body.truncate(LARGEST_REFUSAL);
     body
-}
-
-/// An error below HTTP. Its text could hold the URL, which goes.
-fn transport(request: &Request, error: reqwest::Error) -> Error {
-    let error = error.without_url();
-    let (kind, why, hint) = if error.is_builder() {
-        (ErrorKind::InvalidInput, "the request can't be written", None)
-    } else if error.is_connect() && error.is_timeout() {
-        (
-            ErrorKind::Timeout,
-            "no connection within 5 s",
-            Some("check OSS_ENDPOINT, OSS_INTERNAL and the network"),
-        )
-    } else if error.is_connect() {
-        (
-            ErrorKind::Unavailable,
-            "no connection",
-            Some("check OSS_ENDPOINT, OSS_INTERNAL and the network"),
-        )
-    } else if error.is_timeout() {
-        (ErrorKind::Timeout, "the connection timed out", None)
-    } else {
-        (ErrorKind::Unavailable, "the connection broke", None)
-    };
-    let error = request.error(kind, why).with_source(error);
-    match hint {
-        Some(hint) => error.with_hint(hint),
-        None => error,
-    }
 }
 
 /// The HTTP client of one adapter.

@@ -1,5 +1,7 @@
 //! Reading objects and what is known of them.
 
+use std::sync::Arc;
+
 use http::{HeaderMap, Method, StatusCode, header};
 use jiff::Timestamp;
 
@@ -7,13 +9,19 @@ use super::{
     answer::http_date,
     client::{Client, Request},
     put::{etag, server_crc, unexpected},
+    resume::{Version, resuming},
 };
 use crate::{
-    ContentRange, Download, ErrorKind, GetOptions, Key, Metadata, Result, body::verified,
+    ContentRange, Download, ErrorKind, GetOptions, Key, Metadata, Result, RetryPolicy, body::verified,
     content::decode_metadata_value,
 };
 
-pub(super) async fn open(client: &Client, key: &Key, options: &GetOptions) -> Result<Download> {
+pub(super) async fn open(
+    client: &Arc<Client>,
+    key: &Key,
+    options: &GetOptions,
+    retry: RetryPolicy,
+) -> Result<Download> {
     let mut request = Request::new("download", Method::GET, key);
     if let Some(range) = options.range {
         // Without the second header OSS answers a range outside the object with all of it.
@@ -43,7 +51,21 @@ pub(super) async fn open(client: &Client, key: &Key, options: &GetOptions) -> Re
         }
     };
     let metadata = metadata(answer.headers(), key, part.map_or(length, |part| part.total));
-    let stream = client.stream(answer, &request);
+    let whole = ContentRange {
+        start: 0,
+        end: metadata.size,
+        total: metadata.size,
+    };
+    let stream = resuming(
+        Version {
+            client: Arc::clone(client),
+            key: key.clone(),
+            etag: metadata.etag.clone(),
+        },
+        part.unwrap_or(whole),
+        client.stream(answer, &request),
+        retry,
+    );
     let stream = match part {
         // The checksum of a part is that of the whole object: nothing to compare with.
         Some(part) => verified(stream, "download", key.to_string(), part.end - part.start, None),
@@ -83,12 +105,12 @@ fn metadata(headers: &HeaderMap, key: &str, size: u64) -> Metadata {
     metadata
 }
 
-fn text(headers: &HeaderMap, name: header::HeaderName) -> Option<&str> {
+pub(super) fn text(headers: &HeaderMap, name: header::HeaderName) -> Option<&str> {
     headers.get(name)?.to_str().ok()
 }
 
 /// `bytes 0-9/100`.
-fn content_range(text: &str) -> Option<ContentRange> {
+pub(super) fn content_range(text: &str) -> Option<ContentRange> {
     let (range, total) = text.strip_prefix("bytes ")?.split_once('/')?;
     let (start, last) = range.split_once('-')?;
     let (start, last, total) = (

@@ -1,33 +1,38 @@
 //! Alibaba Cloud OSS.
 
-mod answer;
+pub(crate) mod answer;
+mod bucket;
 mod client;
 mod credentials;
-mod endpoint;
+pub(crate) mod endpoint;
 mod get;
 mod list;
 mod multipart;
 mod oidc;
+mod parts;
 mod put;
+mod resume;
 mod sign;
+mod transport;
+mod upload_file;
 mod xml;
 
-use std::{fmt, sync::Arc};
+use std::{fmt, path::Path, sync::Arc};
 
 use async_trait::async_trait;
 use http::{HeaderMap, HeaderValue, Method, header};
 
 pub use self::credentials::{Credentials, CredentialsProvider, StaticCredentials};
 use self::{
-    client::{Client, OBJECT_ACL, PUBLIC_READ, Request, http_client},
+    client::{Client, OBJECT_ACL, PUBLIC_READ, Payload, Request, http_client},
     put::{Receipt, unexpected},
     sign::{Query, Signer},
     xml::EtagBody,
 };
 use crate::{
     Body, Download, Error, ErrorKind, GetOptions, Key, ListOptions, ListPage, Metadata, OssClientKind,
-    OssConfig, PutOptions, Result, RetryPolicy, SignMethod, SignOptions, SignedUrl, StorageAdapter,
-    StorageConfig, Stored, encode,
+    OssConfig, PutOptions, Result, RetryPolicy, RulesSection, RulesSupport, SignMethod, SignOptions,
+    SignedUrl, StorageAdapter, StorageConfig, StorageRules, Stored, UploadFileOptions, encode,
 };
 
 /// Keeps objects in a bucket of Alibaba Cloud OSS.
@@ -109,14 +114,12 @@ impl OssAdapter {
 /// Refuses a client that this build doesn't contain.
 fn client_kind(oss: &OssConfig) -> Result<()> {
     match oss.client {
-        OssClientKind::Native => Ok(()),
-        OssClientKind::Sdk => {
+        OssClientKind::Sdk if !cfg!(feature = "oss-sdk") => {
             let why = "this build does not contain the `aliyun-oss-rust-sdk` adapter";
-            Err(
-                Error::new(ErrorKind::Config, "configuration", "OSS_CLIENT=sdk", why)
-                    .with_hint("leave OSS_CLIENT at `native`"),
-            )
+            let error = Error::new(ErrorKind::Config, "configuration", "OSS_CLIENT=sdk", why);
+            Err(error.with_hint("leave OSS_CLIENT at `native`, or build with the feature `oss-sdk`"))
         }
+        OssClientKind::Native | OssClientKind::Sdk => Ok(()),
     }
 }
 
@@ -161,14 +164,19 @@ impl StorageAdapter for OssAdapter {
     async fn put(&self, key: &Key, body: Body, options: &PutOptions) -> Result<Stored> {
         let length = body.length();
         let receipt = match body.into_parts() {
-            Ok(bytes) => put::bytes(&self.client, key, bytes, options).await?,
+            Ok(bytes) => put::whole(&self.client, key, Payload::Bytes(bytes), options).await?,
             Err(stream) => put::stream(&self.client, key, stream, length, options, self.retry).await?,
         };
         Ok(self.stored(key, receipt))
     }
 
+    async fn upload_file(&self, key: &Key, path: &Path, options: &UploadFileOptions) -> Result<Stored> {
+        let receipt = upload_file::upload_file(&self.client, key, path, options, self.retry).await?;
+        Ok(self.stored(key, receipt))
+    }
+
     async fn get(&self, key: &Key, options: &GetOptions) -> Result<Download> {
-        get::open(&self.client, key, options).await
+        get::open(&self.client, key, options, self.retry).await
     }
 
     async fn head(&self, key: &Key) -> Result<Metadata> {
@@ -237,6 +245,18 @@ impl StorageAdapter for OssAdapter {
         let method = options.method.as_str();
         let (url, end) = self.client.presign(method, key, query, &headers, expires).await?;
         Ok(SignedUrl::new(url, options.method, to_send, end))
+    }
+
+    async fn rules(&self, sections: &[RulesSection]) -> Result<StorageRules> {
+        bucket::rules(&self.client, sections).await
+    }
+
+    async fn set_rules(&self, rules: &StorageRules) -> Result<()> {
+        bucket::set_rules(&self.client, rules).await
+    }
+
+    fn rules_support(&self) -> RulesSupport {
+        RulesSupport::ALL
     }
 
     /// Asks for an object that nobody stores: "no such key" proves network, name, region, clock and signature, and needs no

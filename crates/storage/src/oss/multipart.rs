@@ -2,42 +2,44 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use bytes::Bytes;
 use http::{Method, header};
 use md5::{Digest, Md5};
 use tokio::task::{JoinError, JoinSet};
 
 use super::{
-    client::{Client, Request},
-    get,
-    put::{self, PART, Receipt, check_crc, etag, unexpected},
+    client::{Client, Payload, Request},
+    get, parts,
+    put::{self, Receipt, check_crc, etag, unexpected},
     xml::{self, EtagBody, InitiateBody},
 };
-use crate::{Error, ErrorKind, Key, PutOptions, Result, RetryPolicy, crc::Crc64};
+use crate::{
+    Error, ErrorKind, Key, PutOptions, Result, RetryPolicy,
+    crc::{self, Crc64},
+};
 
-/// Parts sent at the same time; with the one that is being filled, this bounds the memory of an upload.
-const IN_FLIGHT: usize = 3;
-const MOST_PARTS: u32 = 10_000;
-const LARGEST_PART: u64 = 5 << 30;
 const ABORT: Duration = Duration::from_secs(10);
 
-type PartDone = Result<(u32, String)>;
+/// A part that the server has.
+#[derive(Clone, Debug)]
+pub(super) struct Part {
+    pub(super) etag: String,
+    pub(super) crc64: u64,
+    pub(super) size: u64,
+}
 
-/// An upload that is under way. Unless it is completed, it is aborted, also when it is dropped: OSS bills the parts of
-/// forgotten uploads.
+type PartDone = Result<(u32, Part)>;
+
+/// An upload that is under way. Unless it is completed or [kept](Self::keep), it is aborted, also when it is dropped: OSS
+/// bills the parts of forgotten uploads.
 pub(super) struct Upload {
     client: Arc<Client>,
     key: Key,
-    id: String,
+    pub(super) id: String,
     retry: RetryPolicy,
-    /// Part size for a known length.
-    fixed: Option<usize>,
-    next: u32,
     /// Tasks, because they have to go on while the next part is waited for.
     in_flight: JoinSet<PartDone>,
-    done: BTreeMap<u32, String>,
-    crc: Crc64,
-    size: u64,
+    done: BTreeMap<u32, Part>,
+    /// Whether it is to be aborted at the end.
     open: bool,
 }
 
@@ -46,7 +48,6 @@ impl Upload {
         client: Arc<Client>,
         key: &Key,
         options: &PutOptions,
-        length: Option<u64>,
         retry: RetryPolicy,
     ) -> Result<Self> {
         let request = put::with_options(
@@ -62,72 +63,76 @@ impl Upload {
                 Ok(started.upload_id)
             })
             .await?;
-        let fixed = length.map(|length| {
-            usize::try_from(length.div_ceil(9_000))
-                .unwrap_or(usize::MAX)
-                .max(PART)
-        });
-        Ok(Self {
+        Ok(Self::of_id(client, key, id, retry))
+    }
+
+    /// An upload that was started earlier.
+    pub(super) fn of_id(client: Arc<Client>, key: &Key, id: String, retry: RetryPolicy) -> Self {
+        Self {
             client,
             key: key.clone(),
             id,
             retry,
-            fixed,
-            next: 1,
             in_flight: JoinSet::new(),
             done: BTreeMap::new(),
-            crc: Crc64::new(),
-            size: 0,
             open: true,
-        })
-    }
-
-    /// How large the next part should be. Without a known length it doubles every 1,000 parts: small objects need little
-    /// memory, and 10,000 parts hold terabytes.
-    pub(super) fn next_size(&self) -> usize {
-        let grown = (PART as u64) << (self.next.saturating_sub(1) / 1000).min(16);
-        let size = self.fixed.map_or(grown, |fixed| fixed as u64).min(LARGEST_PART);
-        usize::try_from(size).unwrap_or(usize::MAX)
-    }
-
-    /// Sends a part as soon as there is a free slot.
-    pub(super) async fn add(&mut self, part: Bytes) -> Result<()> {
-        if self.next > MOST_PARTS {
-            let why = "the object would have more than 10,000 parts";
-            return Err(Error::new(
-                ErrorKind::InvalidInput,
-                "upload",
-                self.key.as_str(),
-                why,
-            ));
         }
-        while self.in_flight.len() >= IN_FLIGHT {
+    }
+
+    /// From now on it stays when this is dropped: somebody has written down its id to go on with it.
+    pub(super) fn keep(&mut self) {
+        self.open = false;
+    }
+
+    /// Bytes of the parts that are there.
+    pub(super) fn stored(&self) -> u64 {
+        self.done.values().map(|part| part.size).sum()
+    }
+
+    /// Takes over a part of an earlier attempt.
+    pub(super) fn take_over(&mut self, number: u32, part: Part) {
+        self.done.insert(number, part);
+    }
+
+    /// Sends a part as soon as fewer than `at_once` are on their way.
+    pub(super) async fn add(&mut self, number: u32, body: Payload, at_once: usize) -> Result<()> {
+        if number > parts::MOST {
+            let why = "the object would have more than 10,000 parts";
+            return Err(
+                Error::new(ErrorKind::InvalidInput, "upload", self.key.as_str(), why)
+                    .with_hint("declare the length of the stream, and the parts will be larger"),
+            );
+        }
+        while self.in_flight.len() >= at_once {
             self.settle().await?;
         }
-        self.crc.update(&part);
-        self.size += part.len() as u64;
-        let (client, retry, number) = (Arc::clone(&self.client), self.retry, self.next);
+        let (client, retry) = (Arc::clone(&self.client), self.retry);
         let request = Request::new("upload", Method::PUT, &self.key)
             .query("partNumber", number.to_string())
             .query("uploadId", self.id.as_str())
-            .body(part);
+            .payload(body);
         self.in_flight.spawn(async move {
             retry
                 .run("oss", async || {
                     let (headers, _) = client.send_and_read(&request).await?;
-                    check_crc(&request, &headers, crate::crc::crc64(&request.body))?;
-                    Ok((number, etag(&headers)))
+                    let part = Part {
+                        etag: etag(&headers),
+                        crc64: request.body.crc64(),
+                        size: request.body.len(),
+                    };
+                    check_crc(&request, &headers, part.crc64)?;
+                    Ok((number, part))
                 })
                 .await
         });
-        self.next += 1;
         while let Some(done) = self.in_flight.try_join_next() {
             self.record(done)?;
         }
         Ok(())
     }
 
-    async fn settle(&mut self) -> Result<()> {
+    /// Waits for a part on its way, if there is one.
+    pub(super) async fn settle(&mut self) -> Result<()> {
         match self.in_flight.join_next().await {
             Some(done) => self.record(done),
             None => Ok(()),
@@ -135,47 +140,57 @@ impl Upload {
     }
 
     fn record(&mut self, done: Result<PartDone, JoinError>) -> Result<()> {
-        let (number, etag) = done.map_err(|error| {
+        let (number, part) = done.map_err(|error| {
             let why = "sending a part was interrupted";
             Error::new(ErrorKind::Unexpected, "upload", self.key.as_str(), why).with_source(error)
         })??;
-        self.done.insert(number, etag);
+        self.done.insert(number, part);
         Ok(())
     }
 
+    /// Whether parts are on their way.
+    pub(super) fn is_busy(&self) -> bool {
+        !self.in_flight.is_empty()
+    }
+
     pub(super) async fn complete(&mut self, options: &PutOptions) -> Result<Receipt> {
-        while !self.in_flight.is_empty() {
+        while self.is_busy() {
             self.settle().await?;
         }
-        let parts: Vec<(u32, String)> = std::mem::take(&mut self.done).into_iter().collect();
+        let receipt = Receipt {
+            size: self.stored(),
+            etag: String::new(),
+            crc64: self.done.values().fold(Crc64::new().value(), |crc, part| {
+                crc::combine(crc, part.crc64, part.size)
+            }),
+        };
+        let parts: Vec<(u32, String)> = std::mem::take(&mut self.done)
+            .into_iter()
+            .map(|(number, part)| (number, part.etag))
+            .collect();
         let request = Request::new("upload", Method::POST, &self.key)
             .query("uploadId", self.id.as_str())
             .header(header::CONTENT_TYPE, "application/xml")?
             .body(xml::complete_body(&parts));
         let request = put::forbid_overwrite(request, options)?;
-        let crc = self.crc.value();
         let mut attempts = 0;
         let completed = put::patience(options, self.retry)
             .run("oss", || {
                 attempts += 1;
-                complete_once(&self.client, &request, crc, attempts > 1)
+                complete_once(&self.client, &request, receipt.crc64, attempts > 1)
             })
             .await?;
         let etag = match completed {
             Some(etag) => etag,
-            None => self.recognise(&request, &parts).await?,
+            None => self.recognise(&request, &parts, &receipt).await?,
         };
         self.open = false;
-        Ok(Receipt {
-            size: self.size,
-            etag,
-            crc64: crc,
-        })
+        Ok(Receipt { etag, ..receipt })
     }
 
     /// The answer to an earlier attempt to complete was lost, and the upload is gone: most probably because that attempt
     /// succeeded. Only the object itself can prove it.
-    async fn recognise(&self, request: &Request, parts: &[(u32, String)]) -> Result<String> {
+    async fn recognise(&self, request: &Request, parts: &[(u32, String)], ours: &Receipt) -> Result<String> {
         let unknown = || {
             let why =
                 "the answer to the completing request was lost, and the object there isn't provably this one";
@@ -192,20 +207,25 @@ impl Upload {
             Err(error) => return Err(unknown().with_source(error)),
         };
         let same = match found.crc64 {
-            Some(crc) => crc == self.crc.value(),
+            Some(crc) => crc == ours.crc64,
             // A stand-in without checksums: its ETag names the parts, or nothing does.
             None => joint_etag(parts).is_some_and(|etag| etag.eq_ignore_ascii_case(&found.etag)),
         };
-        if found.size == self.size && same {
+        if found.size == ours.size && same {
             Ok(found.etag)
         } else {
             Err(unknown())
         }
     }
 
+    /// Breaks off the parts on their way.
+    pub(super) async fn stop(&mut self) {
+        self.in_flight.shutdown().await;
+    }
+
     /// Ends the upload without an object. What can't be aborted now is left to the bucket's lifecycle rule.
     pub(super) async fn abort(&mut self) {
-        self.in_flight.shutdown().await;
+        self.stop().await;
         if std::mem::take(&mut self.open) {
             abort(&self.client, &self.key, &self.id, self.retry).await;
         }
@@ -237,17 +257,15 @@ fn joint_etag(parts: &[(u32, String)]) -> Option<String> {
     ))
 }
 
-async fn abort(client: &Client, key: &Key, id: &str, retry: RetryPolicy) {
+/// Ends an upload, whoever has started it.
+pub(super) async fn abort(client: &Client, key: &str, id: &str, retry: RetryPolicy) {
     let request = Request::new("abort", Method::DELETE, key).query("uploadId", id);
     let aborting = retry.run("oss", async || client.send(&request).await.map(drop));
     match tokio::time::timeout(ABORT, aborting).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) if error.kind() == ErrorKind::UploadGone => {}
         Ok(Err(error)) => tracing::warn!(%error, "an unfinished upload could not be removed"),
-        Err(_) => tracing::warn!(
-            key = key.as_str(),
-            "an unfinished upload could not be removed in time"
-        ),
+        Err(_) => tracing::warn!(key, "an unfinished upload could not be removed in time"),
     }
 }
 

@@ -7,16 +7,13 @@ use futures_util::{StreamExt, TryStreamExt, stream::Fuse};
 use http::{HeaderMap, Method, header};
 
 use super::{
-    client::{Client, Request},
+    client::{Client, Payload, Request},
     multipart::Upload,
+    parts::{PartSizes, SMALLEST, at_once},
 };
 use crate::{
     ByteStream, Error, ErrorKind, Key, PutOptions, Result, RetryPolicy, content::encode_metadata_value,
-    crc::crc64,
 };
-
-/// A stream up to this size is stored in one request; a longer one in parts of at least this size.
-pub(super) const PART: usize = 4 * 1024 * 1024;
 
 /// What the server said of a stored object.
 #[derive(Debug)]
@@ -26,17 +23,22 @@ pub(super) struct Receipt {
     pub(super) crc64: u64,
 }
 
-/// Stores bytes in one request.
-pub(super) async fn bytes(client: &Client, key: &Key, body: Bytes, options: &PutOptions) -> Result<Receipt> {
-    let (size, crc) = (body.len() as u64, crc64(&body));
-    let request = with_options(Request::new("upload", Method::PUT, key), options)?.body(body);
+/// Stores an object in one request.
+pub(super) async fn whole(
+    client: &Client,
+    key: &Key,
+    body: Payload,
+    options: &PutOptions,
+) -> Result<Receipt> {
+    let request = with_options(Request::new("upload", Method::PUT, key), options)?.payload(body);
     let request = client.with_access(request)?;
     let (headers, _) = client.send_and_read(&request).await?;
-    check_crc(&request, &headers, crc)?;
+    let crc64 = request.body.crc64();
+    check_crc(&request, &headers, crc64)?;
     Ok(Receipt {
-        size,
+        size: request.body.len(),
         etag: etag(&headers),
-        crc64: crc,
+        crc64,
     })
 }
 
@@ -50,25 +52,32 @@ pub(super) async fn stream(
     options: &PutOptions,
     retry: RetryPolicy,
 ) -> Result<Receipt> {
+    let sizes = match length {
+        Some(length) => PartSizes::of_length(length, SMALLEST, key)?,
+        None => PartSizes::Growing,
+    };
     let mut parts = Parts {
         stream: stream.fuse(),
         rest: Bytes::new(),
     };
-    let first = parts.next(PART).await?;
+    let first = parts.next(SMALLEST).await?;
     if parts.is_empty().await? {
+        let body = Payload::Bytes(first);
         return patience(options, retry)
-            .run("oss", || bytes(client, key, first.clone(), options))
+            .run("oss", || whole(client, key, body.clone(), options))
             .await;
     }
-    let mut upload = Upload::start(Arc::clone(client), key, options, length, retry).await?;
+    // Equal parts, but for the last one: the first is filled up.
+    let first = parts.fill(first, sizes.next(0)).await?;
+    let mut upload = Upload::start(Arc::clone(client), key, options, retry).await?;
     let stored = async {
-        upload.add(first).await?;
-        loop {
-            let part = parts.next(upload.next_size()).await?;
-            if part.is_empty() {
-                break;
-            }
-            upload.add(part).await?;
+        let (mut part, mut number, mut sent) = (first, 1, 0);
+        while !part.is_empty() {
+            let size = part.len() as u64;
+            sent += size;
+            upload.add(number, Payload::Bytes(part), at_once(size)).await?;
+            number += 1;
+            part = parts.next(sizes.next(sent)).await?;
         }
         upload.complete(options).await
     }
@@ -98,23 +107,31 @@ struct Parts {
 
 impl Parts {
     /// The next `size` bytes, fewer only at the end.
-    async fn next(&mut self, size: usize) -> Result<Bytes> {
+    async fn next(&mut self, size: u64) -> Result<Bytes> {
+        let size = usize::try_from(size).unwrap_or(usize::MAX);
         if self.rest.len() >= size {
             return Ok(self.rest.split_to(size));
         }
-        let mut part = BytesMut::new();
-        part.extend_from_slice(&std::mem::take(&mut self.rest));
-        while let Some(mut chunk) = self.stream.try_next().await? {
-            let room = size - part.len();
-            if chunk.len() > room {
-                self.rest = chunk.split_off(room);
-            }
-            part.extend_from_slice(&chunk);
-            if part.len() == size {
-                break;
-            }
+        // One chunk alone is passed on as it is.
+        let mut part = std::mem::take(&mut self.rest);
+        if part.is_empty() && !self.is_empty().await? {
+            part = self.rest.split_to(size.min(self.rest.len()));
         }
-        Ok(part.freeze())
+        self.fill(part, size as u64).await
+    }
+
+    /// `part`, filled up to `size` bytes with what comes next.
+    async fn fill(&mut self, part: Bytes, size: u64) -> Result<Bytes> {
+        let size = usize::try_from(size).unwrap_or(usize::MAX);
+        if part.len() >= size || self.is_empty().await? {
+            return Ok(part);
+        }
+        let mut filled = BytesMut::from(part);
+        while filled.len() < size && !self.is_empty().await? {
+            let more = self.rest.split_to(self.rest.len().min(size - filled.len()));
+            filled.extend_from_slice(&more);
+        }
+        Ok(filled.freeze())
     }
 
     /// Whether nothing is left.

@@ -59,6 +59,25 @@ pub(super) struct EtagBody {
     pub(super) etag: String,
 }
 
+/// `<ListPartsResult>`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub(super) struct PartsBody {
+    pub(super) is_truncated: bool,
+    pub(super) part: Vec<ListedPart>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub(super) struct ListedPart {
+    pub(super) part_number: u32,
+    #[serde(rename = "ETag")]
+    pub(super) etag: String,
+    pub(super) size: u64,
+    #[serde(rename = "HashCrc64ecma")]
+    pub(super) crc64: Option<u64>,
+}
+
 /// `<DeleteResult>`.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, rename_all = "PascalCase")]

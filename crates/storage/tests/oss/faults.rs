@@ -23,7 +23,7 @@ async fn upload_long(
 }
 
 /// Background clean-up gets a moment.
-async fn no_uploads_left(server: &OssServer) {
+pub(crate) async fn no_uploads_left(server: &OssServer) {
     for _ in 0..50 {
         if server.uploads_open() == 0 {
             return;
@@ -160,20 +160,6 @@ async fn another_object_is_not_taken_for_a_completed_upload() {
     assert!(error.to_string().contains("not known"), "{error}");
     assert_eq!(storage.download("a").await.unwrap(), "older");
     no_uploads_left(&server).await;
-}
-
-#[tokio::test]
-async fn a_truncated_download_is_an_error() {
-    let (server, storage) = start(&[]).await;
-    storage.upload("a", vec![7_u8; 3 * MIB]).await.unwrap();
-    server.fail_next(Fault::cut_download(MIB as u64).on_operation("GetObject"));
-    let error = storage.download("a").await.unwrap_err();
-    assert!(
-        matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Integrity),
-        "{error}"
-    );
-    assert!(error.is_retryable());
-    assert_eq!(storage.download("a").await.unwrap().len(), 3 * MIB);
 }
 
 #[tokio::test]

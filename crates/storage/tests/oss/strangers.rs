@@ -28,6 +28,28 @@ async fn stranger(answer: &'static str) -> Storage {
     store(&format!("http://{address}")).await
 }
 
+/// A server whose object comes in so many pieces of 1,000 bytes, with a pause after each.
+pub(crate) async fn drip(pieces: usize, pause: Duration) -> Storage {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut socket, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                read_request(&mut socket).await?;
+                let length = pieces * 1000;
+                let head = format!("HTTP/1.1 200 OK\r\netag: \"A\"\r\ncontent-length: {length}\r\n\r\n");
+                socket.write_all(head.as_bytes()).await.ok()?;
+                for _ in 0..pieces {
+                    socket.write_all(&[7; 1000]).await.ok()?;
+                    tokio::time::sleep(pause).await;
+                }
+                Some(())
+            });
+        }
+    });
+    store(&format!("http://{address}")).await
+}
+
 async fn store(endpoint: &str) -> Storage {
     let config = storage_config(&[
         ("STORAGE_TYPE", "oss"),

@@ -22,3 +22,15 @@ pub(crate) fn oss_config(server: &OssServer, endpoint: &str, more: &[(&str, &str
     variables.extend_from_slice(more);
     storage_config(&variables)
 }
+
+/// Bytes that no two places of have in common, so that nothing can be mixed up unseen.
+pub(crate) fn noise(length: usize) -> Vec<u8> {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64 ^ length as u64;
+    let words = std::iter::repeat_with(|| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()
+    });
+    words.flatten().take(length).collect()
+}
