@@ -128,12 +128,13 @@ pub struct OssConfig {
     /// Env: `OSS_ADDRESSING`. Default: `auto`.
     #[config(env = "OSS_ADDRESSING", default = "auto")]
     pub addressing: Addressing,
-    /// Signature algorithm; `v1` only for old private clouds.
+    /// Signature algorithm; `v1` only for old private clouds. `OSS_CLIENT=sdk` always signs with `v1`.
     ///
     /// Env: `OSS_SIGNATURE_VERSION`. Default: `v4`.
     #[config(env = "OSS_SIGNATURE_VERSION", default = "v4")]
     pub signature_version: SignatureVersion,
-    /// Which client speaks to OSS.
+    /// Which client speaks to OSS. `sdk` needs a build with the feature `oss-sdk` and can do less: V1 signatures and access
+    /// keys only, objects up to 64 MiB, no lists, copies, ranges, metadata or public prefixes.
     ///
     /// Env: `OSS_CLIENT`. Default: `native`.
     #[config(env = "OSS_CLIENT", default = "native")]
@@ -191,7 +192,7 @@ pub enum SignatureVersion {
 pub enum OssClientKind {
     /// The one of this crate.
     Native,
-    /// The `aliyun-oss-rust-sdk` crate, if this build contains it.
+    /// The `aliyun-oss-rust-sdk` crate, if this build contains it (feature `oss-sdk`), with its limits.
     Sdk,
 }
 
@@ -236,6 +237,10 @@ fn check(config: &StorageConfig, reader: &mut Reader<'_>) {
     // Another adapter may use the section in its own way.
     if config.kind == "oss" {
         check_oss(&config.oss, reader);
+        #[cfg(feature = "oss-sdk")]
+        if config.oss.client == OssClientKind::Sdk {
+            check_sdk(config, reader);
+        }
     }
 }
 
@@ -244,11 +249,7 @@ fn check_oss(oss: &OssConfig, reader: &mut Reader<'_>) {
     reader.require("OSS_REGION", oss.region.is_some(), because);
     reader.require("OSS_BUCKET", oss.bucket.is_some(), because);
     for (variable, error) in oss::mistakes(oss) {
-        let problem = Problem::invalid(variable, error.why());
-        reader.problem(match error.hint() {
-            Some(hint) => problem.with_hint(hint),
-            None => problem,
-        });
+        reader.problem(problem(variable, &error));
     }
     if oss.has_oidc_role() && oss.access_key_id.is_none() && oss.access_key_secret.is_none() {
         return;
@@ -257,6 +258,28 @@ fn check_oss(oss: &OssConfig, reader: &mut Reader<'_>) {
         "STORAGE_TYPE is `oss` and there is no OIDC role (ALIBABA_CLOUD_ROLE_ARN and its two companions)";
     reader.require("OSS_ACCESS_KEY_ID", oss.access_key_id.is_some(), because);
     reader.require("OSS_ACCESS_KEY_SECRET", oss.access_key_secret.is_some(), because);
+}
+
+/// What the `aliyun-oss-rust-sdk` crate can't do. It signs with V1 whatever is set: that is told to who chose V4.
+#[cfg(feature = "oss-sdk")]
+fn check_sdk(config: &StorageConfig, reader: &mut Reader<'_>) {
+    for (variable, error) in crate::oss_sdk::mistakes(config) {
+        reader.problem(problem(variable, &error));
+    }
+    let signature = "OSS_SIGNATURE_VERSION";
+    if config.oss.signature_version == SignatureVersion::V4 && reader.is_set(signature) {
+        let why = "the SDK signs with V1 only, and OSS_CLIENT is `sdk`";
+        reader
+            .problem(Problem::invalid(signature, why).with_hint("set it to `v1`, or use OSS_CLIENT=native"));
+    }
+}
+
+fn problem(variable: &str, error: &crate::Error) -> Problem {
+    let problem = Problem::invalid(variable, error.why());
+    match error.hint() {
+        Some(hint) => problem.with_hint(hint),
+        None => problem,
+    }
 }
 
 /// Checks one of `STORAGE_PUBLIC_PREFIXES`. An empty one would make everything public.
@@ -339,9 +362,15 @@ mod tests {
         ]
         .map(|name| (name, report.of(name).count()))
         .into();
+        // Where the build contains the SDK's adapter, that takes no public prefix.
+        let sdk = usize::from(cfg!(feature = "oss-sdk"));
         let expected: Vec<(&str, usize)> = found
             .iter()
-            .map(|(name, _)| (*name, 1 + usize::from(*name == "STORAGE_PUBLIC_PREFIXES")))
+            .map(|(name, _)| match *name {
+                "STORAGE_PUBLIC_PREFIXES" => (*name, 2 + sdk),
+                "OSS_CLIENT" => (*name, 1 - sdk),
+                _ => (*name, 1),
+            })
             .collect();
         assert_eq!(found, expected, "{report}");
         let text = report.to_string();
@@ -359,6 +388,33 @@ mod tests {
             ("OSS_BUCKET", "My_Bucket"),
         ])
         .unwrap();
+    }
+
+    #[cfg(feature = "oss-sdk")]
+    #[test]
+    fn the_sdk_is_told_what_it_cannot_do() {
+        let load = |more: &[(&'static str, &'static str)]| {
+            let mut variables = vec![
+                ("STORAGE_TYPE", "oss"),
+                ("OSS_CLIENT", "sdk"),
+                ("OSS_REGION", "cn-hangzhou"),
+                ("OSS_BUCKET", "bucket"),
+                ("OSS_ACCESS_KEY_ID", "id"),
+                ("OSS_ACCESS_KEY_SECRET", "secret"),
+            ];
+            variables.extend_from_slice(more);
+            load_from_pairs::<StorageConfig>(variables)
+        };
+        load(&[]).unwrap();
+        load(&[("OSS_SIGNATURE_VERSION", "v1")]).unwrap();
+        for refused in [
+            ("OSS_SIGNATURE_VERSION", "v4"),
+            ("OSS_SECURITY_TOKEN", "token"),
+            ("STORAGE_PUBLIC_PREFIXES", "avatars/"),
+        ] {
+            let report = load(&[refused]).unwrap_err();
+            assert_eq!(report.of(refused.0).count(), 1, "{report}");
+        }
     }
 
     #[test]

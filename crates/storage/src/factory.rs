@@ -88,6 +88,10 @@ impl StorageFactory {
         }
         match config.kind.as_str() {
             "local" => Ok(Arc::new(LocalAdapter::from_config(config).await?)),
+            #[cfg(feature = "oss-sdk")]
+            "oss" if config.oss.client == crate::OssClientKind::Sdk => {
+                Ok(Arc::new(crate::OssSdkAdapter::new(config)?))
+            }
             "oss" => {
                 // Reads the system's certificates.
                 let config = config.clone();

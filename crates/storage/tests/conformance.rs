@@ -217,3 +217,137 @@ async fn oss_v4() {
 async fn oss_v1() {
     oss("oss, V1", false, &[("OSS_SIGNATURE_VERSION", "v1")]).await;
 }
+
+/// What the SDK can do, and that it does not pretend where it can't: such a case ends with the words of the limit.
+#[cfg(feature = "oss-sdk")]
+mod sdk {
+    use futures_util::stream;
+    use zhuji_storage::{Body, ErrorKind, OssConfig, PutOptions, StorageConfig};
+    use zhuji_testkit::conformance::storage::CaseOutcome;
+
+    use super::*;
+
+    const NO_EMPTY: &str = "can't store an empty object";
+    const NO_COPY: &str = "the SDK can't copy";
+    const NO_LIST: &str = "the SDK can't list";
+    const NO_KEY: &str = "the SDK does not encode keys";
+    const NO_METADATA: &str = "the SDK sends no metadata";
+    const NO_CREATE_ONLY: &str = "the SDK can't ask OSS to create only";
+    const LIMITS: &[(&str, &str)] = &[
+        ("basic_empty", NO_EMPTY),
+        ("basic_missing", "left: Unsupported"), // it copies
+        ("basic_copy", NO_COPY),
+        ("basic_etags", NO_LIST),
+        ("keys_weird", NO_KEY),
+        ("keys_invalid", NO_LIST),
+        ("keys_scoped", NO_LIST),
+        ("content_disposition", "the SDK sends no content disposition"),
+        ("content_metadata", NO_METADATA),
+        ("content_survive_copy", NO_METADATA),
+        ("streams_unknown_length", NO_EMPTY),
+        ("streams_asked_after_its_end", NO_EMPTY),
+        ("streams_declared_length", NO_EMPTY),
+        ("streams_long", NO_METADATA),
+        ("streams_ranges", "the SDK can't ask for a part"),
+        ("streams_invalid_ranges", "left: Unsupported"),
+        ("writers_create_only", NO_CREATE_ONLY),
+        ("writers_create_only_race", NO_CREATE_ONLY),
+        ("writers_torn_reads", NO_METADATA),
+        ("listing_order", NO_LIST),
+        ("listing_paging", NO_LIST),
+        ("listing_prefixes", NO_LIST),
+        ("listing_folders", NO_LIST),
+        ("listing_folder_paging", NO_LIST),
+        ("bulk_delete_many", NO_KEY),
+    ];
+
+    struct Sdk(Storage);
+
+    impl StorageHarness for Sdk {
+        fn name(&self) -> &str {
+            "oss, SDK"
+        }
+
+        fn storage(&self) -> &Storage {
+            &self.0
+        }
+
+        fn skip(&self, case: &str) -> Option<&str> {
+            (case == "http_public").then_some("the SDK can't store an object as public-read")
+        }
+    }
+
+    async fn start(server: &OssServer) -> Storage {
+        let config = oss_config(server, &server.endpoint(), &[("OSS_CLIENT", "sdk")]);
+        StorageFactory::new().build(&config).await.unwrap()
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn oss_sdk() {
+        let server = OssServer::start(OssServerOptions::default()).await.unwrap();
+        let report = run(&Sdk(start(&server).await)).await;
+        println!("{report}");
+        for (case, outcome, _) in &report.cases {
+            let limit = LIMITS
+                .iter()
+                .find(|(name, _)| name == case)
+                .map(|(_, words)| *words);
+            match (outcome, limit) {
+                (CaseOutcome::Failed(how), Some(words)) => assert!(how.contains(words), "{case}: {how}"),
+                (CaseOutcome::Failed(how), None) => panic!("{case}: {how}"),
+                (CaseOutcome::Passed, Some(words)) => {
+                    panic!("{case} passes now: `{words}` is no limit any more")
+                }
+                (CaseOutcome::Passed | CaseOutcome::Skipped(_), None)
+                | (CaseOutcome::Skipped(_), Some(_)) => {}
+            }
+        }
+        assert_eq!(
+            report.passed() + report.skipped() + LIMITS.len(),
+            report.cases.len()
+        );
+    }
+
+    #[tokio::test]
+    async fn what_it_would_do_wrong_is_not_done() {
+        let server = OssServer::start(OssServerOptions::default()).await.unwrap();
+        let storage = start(&server).await;
+        storage.check().await.unwrap();
+        // These would be stored as `q`, `a` and `a/b`.
+        for key in ["q?x=1", "a#b", "a%2Fb"] {
+            let error = storage.upload(key, "x").await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
+            assert_eq!(
+                storage.delete(key).await.unwrap_err().kind(),
+                ErrorKind::Unsupported
+            );
+        }
+        let large = vec![0; 64 * 1024 * 1024 + 1];
+        for body in [
+            Body::from(large.clone()),
+            Body::stream(stream::iter([std::io::Result::Ok(large.into())])),
+        ] {
+            let error = storage.put("large", body, PutOptions::new()).await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
+        }
+        assert!(server.objects().is_empty());
+        let error = {
+            let config = oss_config(&server, &server.endpoint(), &[("OSS_CLIENT", "sdk")]);
+            let config = StorageConfig {
+                oss: OssConfig {
+                    access_key_secret: Some("another-secret".into()),
+                    ..config.oss.clone()
+                },
+                ..config
+            };
+            let storage = StorageFactory::new().build(&config).await.unwrap();
+            storage.check().await.unwrap_err()
+        };
+        assert_eq!(error.kind(), ErrorKind::Signature, "{error}");
+        let all = format!("{error} {error:?} {storage:?}");
+        assert!(
+            !all.contains("another-secret") && !all.contains(server.access_key_secret()),
+            "{all}"
+        );
+    }
+}

@@ -9,7 +9,7 @@ use crate::failure::{Failure, Result};
 use crate::process::{self, cargo};
 use crate::report::{self, Row, Verdict};
 use crate::workspace::{Package, Workspace};
-use crate::{rehearse, rules, test, tools};
+use crate::{machine, rehearse, rules, test, tools};
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
@@ -81,7 +81,7 @@ const STEPS: &[Step] = &[
     },
     Step {
         name: "features",
-        about: "each crate without, and with each one, of its features",
+        about: "each crate without, and with each one, of its features; and the tests that only a feature has",
         run: features,
     },
     Step {
@@ -263,6 +263,8 @@ fn clippy(_: &Workspace) -> Result<Done> {
 /// Building the whole workspace at once turns on the sum of the features that its members ask of one another, so that
 /// a crate which forgot one still compiles. Here each one has to compile alone.
 fn features(workspace: &Workspace) -> Result<Done> {
+    // The feature that brings openssl.
+    machine::ensure_openssl_headers()?;
     let mut checks = 0;
     for package in workspace.members()? {
         for selection in selections(&package) {
@@ -274,7 +276,20 @@ fn features(workspace: &Workspace) -> Result<Done> {
             checks += 1;
         }
     }
-    Ok(Done::Passed(format!("{checks} builds")))
+    let mut conformance = cargo();
+    conformance.args([
+        "test",
+        "--quiet",
+        "--locked",
+        "--package",
+        "zhuji-storage",
+        "--features",
+        "oss-sdk",
+    ]);
+    process::run(conformance.args(["--test", "conformance", "sdk"]))?;
+    Ok(Done::Passed(format!(
+        "{checks} builds, and the conformance of the SDK's adapter"
+    )))
 }
 
 /// The command lines that try a package without its features, and with each of them.

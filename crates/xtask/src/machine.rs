@@ -50,6 +50,14 @@ pub(crate) const OPENSSL: Tool = Tool {
     elsewhere: "install OpenSSL so that `openssl` is in PATH",
 };
 
+/// What the adapter around the vendor's own OSS client is built against, behind the feature `oss-sdk`.
+const OPENSSL_HEADERS: Tool = Tool {
+    name: "OpenSSL's headers",
+    programs: &["pkg-config"],
+    packages: &["libssl-dev", "pkg-config"],
+    elsewhere: "install OpenSSL's headers and pkg-config, so that `pkg-config --exists openssl` succeeds",
+};
+
 pub(crate) const CHROMIUM: Tool = Tool {
     name: "Chromium and its driver",
     programs: &["chromium", "chromedriver"],
@@ -77,6 +85,26 @@ pub(crate) fn ensure(tool: &Tool) -> Result<()> {
     Err(format!(
         "{} was installed, but {missing} still cannot be found: {}",
         tool.name, tool.elsewhere
+    )
+    .into())
+}
+
+/// Headers are no program: pkg-config knows whether they are there.
+pub(crate) fn ensure_openssl_headers() -> Result<()> {
+    let found = || {
+        let mut asked = Command::new("pkg-config");
+        process::run_quietly(asked.args(["--exists", "openssl"])).is_ok()
+    };
+    if found() {
+        return Ok(());
+    }
+    install(&OPENSSL_HEADERS)?;
+    if found() {
+        return Ok(());
+    }
+    Err(format!(
+        "{} cannot be found: {}",
+        OPENSSL_HEADERS.name, OPENSSL_HEADERS.elsewhere
     )
     .into())
 }

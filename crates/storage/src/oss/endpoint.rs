@@ -8,14 +8,14 @@ use crate::{Addressing, Error, ErrorKind, OssConfig, Result, encode};
 
 /// How a bucket is reached.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Endpoint {
+pub(crate) struct Endpoint {
     /// Everything before the key, without a final `/`: `https://bucket.host`, or `http://127.0.0.1:9000/bucket`.
     base: String,
 }
 
 impl Endpoint {
     /// The URL of a key (empty for the bucket), without a query.
-    pub(super) fn url(&self, key: &str) -> String {
+    pub(crate) fn url(&self, key: &str) -> String {
         format!("{}/{}", self.base, encode::path(key))
     }
 
@@ -35,7 +35,7 @@ impl Endpoint {
 }
 
 /// Where traffic goes and the base of URLs for others.
-pub(super) fn endpoints(
+pub(crate) fn endpoints(
     config: &OssConfig,
     public_url: Option<&Url>,
     region: &str,
@@ -108,7 +108,7 @@ fn parse(text: &str, addressing: Addressing, bucket: &str) -> Result<Endpoint> {
 }
 
 /// `cn-hangzhou` from `oss-cn-hangzhou` or `cn-hangzhou`.
-pub(super) fn region(text: &str) -> Result<String> {
+pub(crate) fn region(text: &str) -> Result<String> {
     let region = text
         .trim()
         .strip_prefix("oss-")
@@ -127,7 +127,7 @@ pub(super) fn region(text: &str) -> Result<String> {
 }
 
 /// Refuses what can't be a bucket's name: it goes into host names and signatures.
-pub(super) fn bucket(text: &str) -> Result<String> {
+pub(crate) fn bucket(text: &str) -> Result<String> {
     let text = text.trim();
     let good = (3..=63).contains(&text.len())
         && text

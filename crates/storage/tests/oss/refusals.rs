@@ -216,7 +216,18 @@ async fn a_factory_that_is_told_nonsense_says_so() {
             "STORAGE_SIGNING_KEY",
         ),
         (|config| config.public_prefixes = vec![String::new()], "key"),
-        (|config| config.oss.client = OssClientKind::Sdk, "OSS_CLIENT"),
+        (
+            |config| {
+                config.oss.client = OssClientKind::Sdk;
+                config.oss.security_token = Some(Secret::new("two words"));
+            },
+            // Refused as a whole, or for what it can't do.
+            if cfg!(feature = "oss-sdk") {
+                "OSS_SECURITY_TOKEN"
+            } else {
+                "OSS_CLIENT"
+            },
+        ),
         (
             |config| config.oss.addressing = Addressing::Virtual,
             "OSS_ENDPOINT",
