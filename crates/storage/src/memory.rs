@@ -14,14 +14,15 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     Body, ByteStream, ContentRange, Download, Entry, Error, ErrorKind, GetOptions, Key, ListOptions,
-    ListPage, Metadata, PutOptions, Result, SignOptions, SignedUrl, StorageAdapter, Stored, UrlSigner,
-    crc::crc64, listing::PageBuilder,
+    ListPage, Metadata, PutOptions, Result, RulesSection, SignOptions, SignedUrl, StorageAdapter,
+    StorageRules, Stored, Swept, UrlSigner, crc::crc64, listing::PageBuilder,
 };
 
 /// Keeps objects in memory until the last handle is dropped. Everything that other adapters do works here, signed URLs
 /// included, so a test written against it means something.
 pub struct MemoryAdapter {
     objects: RwLock<BTreeMap<Key, Arc<Object>>>,
+    rules: RwLock<StorageRules>,
     signer: Arc<UrlSigner>,
 }
 
@@ -41,6 +42,7 @@ impl MemoryAdapter {
     pub fn with_signer(signer: UrlSigner) -> Self {
         Self {
             objects: RwLock::default(),
+            rules: RwLock::default(),
             signer: Arc::new(signer),
         }
     }
@@ -236,6 +238,45 @@ impl StorageAdapter for MemoryAdapter {
 
     async fn check(&self) -> Result<()> {
         Ok(())
+    }
+
+    async fn rules(&self, sections: &[RulesSection]) -> Result<StorageRules> {
+        let rules = self
+            .rules
+            .read()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        Ok(rules.clone().only(sections))
+    }
+
+    async fn set_rules(&self, rules: &StorageRules) -> Result<()> {
+        let mut kept = self
+            .rules
+            .write()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        kept.replace(rules);
+        kept.versioning = None;
+        Ok(())
+    }
+
+    /// Only when asked: what is in memory goes with the process anyway.
+    async fn sweep(&self, dry_run: bool) -> Result<Swept> {
+        let rules = self.rules(&[RulesSection::Lifecycle]).await?;
+        let (rules, now) = (rules.lifecycle.unwrap_or_default(), Timestamp::now());
+        let mut swept = Swept {
+            dry_run,
+            ..Swept::default()
+        };
+        self.write().retain(|key, object| {
+            let metadata = &object.metadata;
+            let expired = rules
+                .iter()
+                .any(|rule| rule.has_expired(key, metadata.last_modified, now));
+            if expired {
+                swept.note(key, metadata.size);
+            }
+            !expired || dry_run
+        });
+        Ok(swept)
     }
 
     fn url_signer(&self) -> Option<Arc<UrlSigner>> {

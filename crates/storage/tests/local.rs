@@ -9,6 +9,8 @@ mod disk;
 mod files;
 #[path = "local/killed.rs"]
 mod killed;
+#[path = "local/rules.rs"]
+mod rules;
 #[path = "local/serving.rs"]
 mod serving;
 #[path = "local/signing.rs"]

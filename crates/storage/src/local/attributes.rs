@@ -241,6 +241,6 @@ fn sidecar_name(key: &str, modified: i128) -> String {
     format!("{}-{modified:x}", hex::encode(&digest[..16]))
 }
 
-fn mtime(stat: &Stat) -> i128 {
+pub(super) fn mtime(stat: &Stat) -> i128 {
     i128::from(stat.st_mtime) * 1_000_000_000 + i128::from(stat.st_mtime_nsec)
 }

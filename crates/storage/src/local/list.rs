@@ -1,7 +1,10 @@
 //! Listing in byte order of the whole key, as OSS does, which is not the order of names within a directory:
 //! `a-b` comes before `a/b`, because `-` comes before `/`.
 
-use std::{io, os::fd::AsFd};
+use std::{
+    io,
+    os::fd::{AsFd, OwnedFd},
+};
 
 use rustix::{
     fs::{self, AtFlags, FileType},
@@ -29,6 +32,39 @@ pub(super) fn list(root: &Root, prefix: &str, options: &ListOptions) -> io::Resu
     Ok(walk.page.finish())
 }
 
+/// Opens one folder (`""` or with a final `/`) and reads the paths of what is in it, in no order; those of folders end in
+/// `/`. `None` if there is nothing to list.
+pub(super) fn folder(root: &Root, path: &str) -> io::Result<Option<(OwnedFd, Vec<String>)>> {
+    let dir = match root.dir(path.trim_end_matches('/')) {
+        // Not there, a file, a link, or removed while we walked.
+        Err(error) if is(&error, &[Errno::NOENT, Errno::NOTDIR, Errno::LOOP]) => return Ok(None),
+        other => other?,
+    };
+    let mut names = Vec::new();
+    for entry in fs::Dir::read_from(&dir)? {
+        let entry = entry?;
+        let Ok(name) = entry.file_name().to_str() else {
+            continue;
+        };
+        if name == "." || name == ".." || (path.is_empty() && name == RESERVED_SEGMENT) {
+            continue;
+        }
+        let kind = match entry.file_type() {
+            FileType::Unknown => match fs::statat(dir.as_fd(), name, AtFlags::SYMLINK_NOFOLLOW) {
+                Ok(stat) => FileType::from_raw_mode(stat.st_mode),
+                Err(_) => continue,
+            },
+            known => known,
+        };
+        match kind {
+            FileType::Directory => names.push(format!("{path}{name}/")),
+            FileType::RegularFile => names.push(format!("{path}{name}")),
+            _ => {}
+        }
+    }
+    Ok(Some((dir, names)))
+}
+
 struct Walk<'a> {
     root: &'a Root,
     prefix: &'a str,
@@ -39,33 +75,9 @@ struct Walk<'a> {
 impl Walk<'_> {
     /// Walks one folder (`""` or with a final `/`). `false` when the page is full.
     fn folder(&mut self, path: &str) -> io::Result<bool> {
-        let dir = match self.root.dir(path.trim_end_matches('/')) {
-            // Not there, a file, a link, or removed while we walked: nothing to list.
-            Err(error) if is(&error, &[Errno::NOENT, Errno::NOTDIR, Errno::LOOP]) => return Ok(true),
-            other => other?,
+        let Some((_, mut names)) = folder(self.root, path)? else {
+            return Ok(true);
         };
-        let mut names = Vec::new();
-        for entry in fs::Dir::read_from(&dir)? {
-            let entry = entry?;
-            let Ok(name) = entry.file_name().to_str() else {
-                continue;
-            };
-            if name == "." || name == ".." || (path.is_empty() && name == RESERVED_SEGMENT) {
-                continue;
-            }
-            let kind = match entry.file_type() {
-                FileType::Unknown => match fs::statat(dir.as_fd(), name, AtFlags::SYMLINK_NOFOLLOW) {
-                    Ok(stat) => FileType::from_raw_mode(stat.st_mode),
-                    Err(_) => continue,
-                },
-                known => known,
-            };
-            match kind {
-                FileType::Directory => names.push(format!("{path}{name}/")),
-                FileType::RegularFile => names.push(format!("{path}{name}")),
-                _ => {}
-            }
-        }
         names.retain(|name| self.wanted(name));
         names.sort_unstable();
         for name in names {

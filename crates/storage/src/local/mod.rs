@@ -5,14 +5,17 @@ mod errors;
 mod list;
 mod read;
 mod root;
+mod rules;
 mod signing_key;
+mod sweep;
 mod temp;
 mod write;
 
 use std::{
     fmt,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError, atomic::AtomicBool},
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -25,12 +28,14 @@ use self::{
     attributes::Attributes,
     errors::from_io,
     root::Root,
+    sweep::Sweeper,
     temp::{TempDir, TempFile},
     write::Sidecars,
 };
 use crate::{
     Body, ByteStream, Download, Durability, Error, ErrorKind, GetOptions, Key, ListOptions, ListPage,
-    Metadata, PutOptions, Result, SignOptions, SignedUrl, StorageAdapter, StorageConfig, Stored, UrlSigner,
+    Metadata, PutOptions, Result, RulesSection, SignOptions, SignedUrl, StorageAdapter, StorageConfig,
+    StorageRules, Stored, Swept, UrlSigner,
 };
 
 /// How much of a stream is collected before it goes to a blocking thread.
@@ -44,11 +49,16 @@ const FLUSH: usize = 1024 * 1024;
 /// - **Whole**: content type, disposition, metadata and CRC-64 are kept with the file (extended attribute, else
 ///   a sidecar) and appear with the content at once; a full read is checked against the CRC-64.
 ///
+/// - **Kept tidy**: the lifecycle rules of `.zhuji/rules.json` are carried out when the store is opened and every hour, in the
+///   background, until the last handle is dropped.
+///
 /// A file that was put there by other means is an object too; its ETag follows from size and time.
 /// What a file system can't do and OSS can: hold `a` and `a/b` together ([`ErrorKind::Conflict`]).
 pub struct LocalAdapter {
     inner: Arc<Inner>,
     path: PathBuf,
+    /// Stops when this is dropped; none in a store that is only read.
+    _sweeper: Option<Sweeper>,
 }
 
 struct Inner {
@@ -57,6 +67,8 @@ struct Inner {
     temp: Option<Arc<TempDir>>,
     sidecars: Sidecars,
     signer: Arc<UrlSigner>,
+    /// Held while `.zhuji/rules.json` is replaced.
+    rules: Mutex<()>,
 }
 
 /// How a [`LocalAdapter`] is opened.
@@ -74,6 +86,8 @@ pub struct LocalOptions {
     /// Only read: the directory must exist, nothing in it is created, swept or changed, and every write is
     /// [`ErrorKind::ReadOnly`]. For tools that look at a store, and for read-only media.
     pub read_only: bool,
+    /// How often the lifecycle rules are carried out after the first time. Default: 1 h.
+    pub sweep_every: Duration,
 }
 
 impl Default for LocalOptions {
@@ -84,6 +98,7 @@ impl Default for LocalOptions {
             signing_key: None,
             sidecars: false,
             read_only: false,
+            sweep_every: Duration::from_secs(3600),
         }
     }
 }
@@ -97,11 +112,14 @@ impl LocalAdapter {
     pub async fn open(path: impl AsRef<Path>, options: LocalOptions) -> Result<Self> {
         let path = path.as_ref().to_owned();
         let opened = path.clone();
+        let sweep_every = options.sweep_every.max(Duration::from_millis(1));
         let task = tokio::task::spawn_blocking(move || open(&opened, options));
-        let inner = blocking("opening", "storage directory", task).await??;
+        let inner = Arc::new(blocking("opening", "storage directory", task).await??);
+        let sweeper = inner.temp.is_some().then(|| Sweeper::start(&inner, sweep_every));
         Ok(Self {
-            inner: Arc::new(inner),
+            inner,
             path,
+            _sweeper: sweeper,
         })
     }
 
@@ -110,8 +128,7 @@ impl LocalAdapter {
             durability: config.durability,
             base_url: config.served_base(),
             signing_key: config.signing_key.clone(),
-            sidecars: false,
-            read_only: false,
+            ..LocalOptions::default()
         };
         Self::open(&config.local_dir, options).await
     }
@@ -209,7 +226,7 @@ fn open(path: &Path, options: LocalOptions) -> Result<Inner> {
     } else {
         let root = Root::open(path, sync).map_err(failed)?;
         let temp = Arc::new(TempDir::create(&root).map_err(failed)?);
-        sweep(&root);
+        leftovers(&root);
         (root, Some(temp))
     };
     let key = match (options.signing_key, &temp) {
@@ -224,19 +241,24 @@ fn open(path: &Path, options: LocalOptions) -> Result<Inner> {
         temp,
         sidecars,
         signer,
+        rules: Mutex::new(()),
     };
     inner.probe()?;
     Ok(inner)
 }
 
-/// Removes what interrupted writes left.
-fn sweep(root: &Root) {
+/// Removes what interrupted writes left, and counts it.
+fn leftovers(root: &Root) -> u64 {
     match (TempDir::sweep(root), attributes::sweep(root)) {
-        (Ok(0), Ok(0)) => {}
+        (Ok(0), Ok(0)) => 0,
         (Ok(files), Ok(sidecars)) => {
             tracing::info!(files, sidecars, "removed what interrupted writes had left");
+            (files + sidecars) as u64
         }
-        (Err(error), _) | (_, Err(error)) => tracing::warn!(%error, "could not look for interrupted writes"),
+        (Err(error), _) | (_, Err(error)) => {
+            tracing::warn!(%error, "could not look for interrupted writes");
+            0
+        }
     }
 }
 
@@ -416,3 +438,28 @@ impl StorageAdapter for LocalAdapter {
         Some(Arc::clone(&self.inner.signer))
     }
 }
+    async fn rules(&self, sections: &[RulesSection]) -> Result<StorageRules> {
+        let sections = sections.to_vec();
+        self.run("rules", "storage directory", move |inner| {
+            Ok(rules::load(&inner.root)?.only(&sections))
+        })
+        .await
+    }
+
+    async fn set_rules(&self, rules: &StorageRules) -> Result<()> {
+        let rules = rules.clone();
+        self.run("rules", "storage directory", move |inner| {
+            let temp = inner.writable("rules", "storage directory")?;
+            let _turn = inner.rules.lock().unwrap_or_else(PoisonError::into_inner);
+            rules::replace(&inner.root, temp, &rules)
+        })
+        .await
+    }
+
+    async fn sweep(&self, dry_run: bool) -> Result<Swept> {
+        self.run("sweep", "storage directory", move |inner| {
+            sweep::sweep(inner, dry_run, &AtomicBool::new(false))
+        })
+        .await
+    }
+

@@ -55,6 +55,13 @@ impl Sidecars {
         self.alone()
     }
 
+    /// A turn alone, to look and remove without anyone in between.
+    fn look(&self) -> Turn<'_> {
+        Turn::Alone {
+            _guard: self.exist.write().unwrap_or_else(PoisonError::into_inner),
+        }
+    }
+
     /// A turn alone, to write a sidecar.
     fn alone(&self) -> Turn<'_> {
         let mut alone = self.exist.write().unwrap_or_else(PoisonError::into_inner);
@@ -87,8 +94,7 @@ fn commit_with(
     let (size, crc) = (temp.size, temp.crc.value());
     let mut attributes = Attributes::new(options, crc);
     let inside = !sidecars.always && attributes.save_inside(&temp.file).map_err(failed)?;
-    let turn = if inside { sidecars.turn() } else { sidecars.alone() };
-    let tracked = matches!(turn, Turn::Alone { .. });
+    let alone = (!inside).then(|| sidecars.alone());
     if !inside {
         attributes.save_beside(root, &temp.file, key).map_err(failed)?;
     }
@@ -96,6 +102,8 @@ fn commit_with(
         // Before the rename: else the new name could survive a power failure and its content not.
         temp.file.sync_all().map_err(failed)?;
     }
+    let turn = alone.unwrap_or_else(|| sidecars.turn());
+    let tracked = matches!(turn, Turn::Alone { .. });
     let (parent, old) = match publish(root, &mut temp, key, options, tracked) {
         Ok(published) => published,
         Err(error) => {
@@ -188,6 +196,30 @@ fn is_dir(parent: &OwnedFd, name: &str) -> bool {
 fn conflict(key: &str, error: io::Error) -> Error {
     let why = "on a file system a name can't be both an object and the beginning of another key";
     Error::new(ErrorKind::Conflict, "upload", key, why).with_source(error)
+}
+
+/// Removes an object if it is still the version that was `seen`; says whether it was. No write of this process can come in
+/// between; one of another process can, for as long as it takes the kernel to answer two calls.
+///
+/// Not pushed to the disk: what comes back after a power failure is removed by the next sweep.
+pub(super) fn remove_version(root: &Root, key: &str, sidecars: &Sidecars, seen: &Stat) -> io::Result<bool> {
+    let _turn = sidecars.look();
+    let (folder, name) = key.rsplit_once('/').unwrap_or(("", key));
+    let parent = match root.dir(folder) {
+        Err(error) if is(&error, &[Errno::NOENT, Errno::NOTDIR]) => return Ok(false),
+        other => other?,
+    };
+    match fs::statat(&parent, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(now) if now.st_ino == seen.st_ino && attributes::mtime(&now) == attributes::mtime(seen) => {}
+        _ => return Ok(false),
+    }
+    match fs::unlinkat(&parent, name, AtFlags::empty()) {
+        Err(Errno::NOENT) => return Ok(false),
+        other => other?,
+    }
+    attributes::forget(root, key, seen);
+    root.prune_above(key);
+    Ok(true)
 }
 
 /// Removes an object and the directories it leaves empty.

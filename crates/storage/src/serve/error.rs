@@ -34,8 +34,19 @@ impl ServeError {
         let mut error = Self::new(StatusCode::METHOD_NOT_ALLOWED, "objects answer GET, HEAD and PUT");
         error
             .headers
-            .insert(header::ALLOW, HeaderValue::from_static("GET, HEAD, PUT"));
+            .insert(header::ALLOW, HeaderValue::from_static("GET, HEAD, PUT, OPTIONS"));
         error
+    }
+
+    pub(super) fn other_origin() -> Self {
+        Self::new(
+            StatusCode::FORBIDDEN,
+            "the CORS rules of this store do not allow this request to a page of that origin",
+        )
+    }
+
+    pub(super) fn headers_mut(&mut self) -> &mut HeaderMap {
+        &mut self.headers
     }
 
     pub(super) fn too_large(max: u64) -> Self {

@@ -6,6 +6,7 @@
 //! conditional requests work; a refusal says no more than it must.
 
 mod body;
+mod cors;
 mod error;
 mod range;
 mod response;
@@ -25,7 +26,8 @@ use crate::{
     Result, Storage, StorageAdapter, UrlSigner, guess_content_type,
 };
 
-/// Answers GET, HEAD and PUT requests for objects. Cheap to clone.
+/// Answers GET, HEAD and PUT requests for objects, and the OPTIONS of pages that the store's CORS rules allow. Cheap to
+/// clone.
 ///
 /// Mount it where the adapter's URLs lead (`/uploads/` below `BASE_URL`) and give it what follows, still
 /// percent-encoded:
@@ -86,6 +88,31 @@ impl ObjectServer {
     /// # Errors
     /// A refusal with status, title, detail and headers; [`ServeError::into_response`] renders it as `application/problem+json`.
     pub async fn serve<S, E>(
+        &self,
+        raw_key: &str,
+        parts: &Parts,
+        body: S,
+    ) -> Result<Response<ServeBody>, ServeError>
+    where
+        S: Stream<Item = Result<Bytes, E>> + Send + 'static,
+        E: Into<BoxError>,
+    {
+        let page = cors::find(&*self.adapter, parts).await;
+        if parts.method == Method::OPTIONS {
+            return cors::preflight(page.as_ref());
+        }
+        let mut answer = self.answer(raw_key, parts, body).await;
+        if let Some(page) = &page {
+            let headers = match &mut answer {
+                Ok(response) => response.headers_mut(),
+                Err(refusal) => refusal.headers_mut(),
+            };
+            cors::permit(page, headers);
+        }
+        answer
+    }
+
+    async fn answer<S, E>(
         &self,
         raw_key: &str,
         parts: &Parts,

@@ -108,7 +108,7 @@ async fn refusals_are_problem_documents() {
     );
     let response = ask(&server, Request::delete("/uploads/avatars/1.png")).await;
     assert_eq!(response.status(), StatusCode::METHOD_NOT_ALLOWED);
-    assert_eq!(response.headers()["allow"], "GET, HEAD, PUT");
+    assert_eq!(response.headers()["allow"], "GET, HEAD, PUT, OPTIONS");
 }
 
 #[tokio::test]

@@ -18,7 +18,7 @@ const MOUNT: &str = "/uploads/";
 pub(crate) fn uploads(storage: &Storage) -> Router {
     match ObjectServer::new(storage) {
         Ok(server) => Router::new()
-            .route("/uploads/{*key}", get(serve).put(serve))
+            .route("/uploads/{*key}", get(serve).put(serve).options(serve))
             .with_state(server),
         Err(_) => Router::new(),
     }
