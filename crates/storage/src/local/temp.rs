@@ -47,6 +47,8 @@ impl TempDir {
             drop(fs::openat(&dir, LOCK, flags, Mode::from_raw_mode(0o600))?);
             match lock(&dir) {
                 Ok(lock) => {
+                // Locked too late: a sweeper removed the directory between our opening and our locking.
+                Ok(lock) if fs::fstat(&lock)?.st_nlink == 0 => {}
                     return Ok(Self {
                         parent,
                         dir,
@@ -86,10 +88,17 @@ impl TempDir {
             let Ok(dir) = root.dir(&format!("{TMP_DIR}/{name}")) else {
                 continue;
             };
-            if is_dead(&dir) {
-                swept += empty(&dir);
-                let _ = fs::unlinkat(&parent, name, AtFlags::REMOVEDIR);
-            }
+            // Held until the directory is gone: else its owner, who is about to lock it, would lose it.
+            let held = match lock(&dir) {
+                Ok(held) => Some(held),
+                Err(Errno::WOULDBLOCK) => continue,
+                // No locks here; or created a moment ago and not yet locked; or half removed long ago.
+                Err(_) if is_old(&dir) => None,
+                Err(_) => continue,
+            };
+            swept += empty(&dir);
+            let _ = fs::unlinkat(&parent, name, AtFlags::REMOVEDIR);
+            drop(held);
         }
         Ok(swept)
     }
@@ -139,15 +148,6 @@ fn lock(dir: &OwnedFd) -> Result<OwnedFd, Errno> {
         }
     }
     Err(refused)
-}
-
-fn is_dead(dir: &OwnedFd) -> bool {
-    match lock(dir) {
-        Ok(_) => true,
-        Err(Errno::WOULDBLOCK) => false,
-        // No locks here; or created a moment ago and not yet locked; or half removed long ago.
-        Err(_) => is_old(dir),
-    }
 }
 
 fn is_old(dir: &OwnedFd) -> bool {
