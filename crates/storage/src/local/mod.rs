@@ -313,6 +313,13 @@ impl Inner {
         let failed = |error| from_io("copy", from, error);
         let (mut file, metadata) = attributes::open(&self.root, from).map_err(failed)?;
         let mut temp = self.temp_file("copy", from)?;
+        let options = Attributes::to_options(&metadata);
+        // The checksum goes with the bytes: a copy of damaged ones is as damaged, and found out when it is read.
+        if let Some(crc) = metadata.crc64
+            && temp.take(&file, metadata.size, crc).map_err(failed)?
+        {
+            return self.commit(temp, to, &options);
+        }
         let mut buffer = vec![0_u8; 256 * 1024];
         loop {
             let count = file.read(&mut buffer).map_err(failed)?;
@@ -325,7 +332,7 @@ impl Inner {
             let why = "the bytes on the disk are not those that were stored (CRC-64 differs)";
             return Err(Error::new(ErrorKind::Integrity, "copy", from.as_str(), why));
         }
-        self.commit(temp, to, &Attributes::to_options(&metadata))
+        self.commit(temp, to, &options)
     }
 }
 
@@ -434,10 +441,6 @@ impl StorageAdapter for LocalAdapter {
             .await
     }
 
-    fn url_signer(&self) -> Option<Arc<UrlSigner>> {
-        Some(Arc::clone(&self.inner.signer))
-    }
-}
     async fn rules(&self, sections: &[RulesSection]) -> Result<StorageRules> {
         let sections = sections.to_vec();
         self.run("rules", "storage directory", move |inner| {
@@ -463,3 +466,7 @@ impl StorageAdapter for LocalAdapter {
         .await
     }
 
+    fn url_signer(&self) -> Option<Arc<UrlSigner>> {
+        Some(Arc::clone(&self.inner.signer))
+    }
+}

@@ -107,11 +107,13 @@ async fn a_damaged_file_is_noticed() {
             ErrorKind::Integrity,
             "{size}"
         );
-        assert_eq!(
-            storage.copy("a", "b").await.unwrap_err().kind(),
-            ErrorKind::Integrity
-        );
-        assert!(!storage.exists("b").await.unwrap());
+        // A copy does not make it good.
+        if storage.copy("a", "b").await.is_ok() {
+            assert_eq!(
+                storage.download("b").await.unwrap_err().kind(),
+                ErrorKind::Integrity
+            );
+        }
     }
 }
 
