@@ -7,7 +7,10 @@ use zhuji_config::Problem;
 
 use crate::{
     Error, ErrorKind, LocalAdapter, MemoryAdapter, OssAdapter, Result, Storage, StorageAdapter,
-    StorageConfig, UrlSigner, layers, memory::random_key, storage::Settings,
+    StorageConfig, UrlSigner,
+    layers::{self, Fault},
+    memory::random_key,
+    storage::Settings,
 };
 
 const BUILT_IN: [&str; 3] = ["local", "oss", "memory"];
@@ -18,6 +21,7 @@ type Build = dyn Fn(StorageConfig) -> BoxFuture<'static, Result<Arc<dyn StorageA
 #[derive(Default)]
 pub struct StorageFactory {
     registered: BTreeMap<String, Arc<Build>>,
+    faults: Option<(u64, Vec<Fault>)>,
 }
 
 impl StorageFactory {
@@ -42,6 +46,14 @@ impl StorageFactory {
             Box::pin(async move { Ok(Arc::new(adapter.await?) as Arc<dyn StorageAdapter>) })
         });
         self.registered.insert(name.into(), build);
+        self
+    }
+
+    /// Lets operations of the handles it builds go wrong, for tests and drills: below the retries, next to the adapter. What
+    /// happens at random is the same for the same seed. Never turned on by a setting.
+    #[must_use]
+    pub fn with_faults(mut self, seed: u64, faults: impl IntoIterator<Item = Fault>) -> Self {
+        self.faults = Some((seed, faults.into_iter().collect()));
         self
     }
 
@@ -70,7 +82,7 @@ impl StorageFactory {
     /// # Errors
     /// [`ErrorKind::Config`] for settings that can't work, naming the variable; I/O errors of the directory.
     pub async fn build(&self, config: &StorageConfig) -> Result<Storage> {
-        let adapter = layers::standard(self.adapter(config).await?);
+        let adapter = layers::standard(self.adapter(config).await?, self.faults.clone());
         for prefix in &config.public_prefixes {
             crate::config::public_prefix(prefix)?;
         }
@@ -134,6 +146,7 @@ impl fmt::Debug for StorageFactory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("StorageFactory")
             .field("registered", &self.registered.keys())
+            .field("faults", &self.faults)
             .finish()
     }
 }
