@@ -28,6 +28,7 @@ NOW = datetime.datetime(2025, 11, 16, 10, 30, 0, tzinfo=datetime.timezone.utc)
 KEYS = [
     "a.txt", "asl/pdfs/2025.pdf", "asl/文献/心脏病.pdf", "a b", "a+b", "100%.txt", "a%2Fb", "q?x=1&y#z", "~!*'().txt",
     "emoji/😀.png", "=@:,;$", "back\\slash", "quo\"te", "a/b/c/d/e", " lead and trail ",
+    "folder/", "文献/", "a//b", "+", "%", "%25", "a%20b", "\u00a0nbsp", "tab\tin it", ".well-known/x", "ｆｕｌｌ　ｗｉｄｔｈ",
 ]
 META = {"x-oss-meta-source": "zhuji", "x-oss-meta-title": "%E6%96%87", "content-type": "application/pdf"}
 
@@ -55,6 +56,22 @@ def cases():
             "response-content-type": "application/pdf",
         }
         yield f"download name {key}", "GET", key, overrides, {}, True
+        for name, value in (("acl", ""), ("tagging", ""), ("symlink", ""), ("objectMeta", ""), ("restore", ""),
+                            ("versionId", "CAEQMxiBgICbof2D0BYiIDhi+/="), ("x-oss-process", "image/resize,w_100/quality,q_90")):
+            yield f"{name} {key}", "GET", key, {name: value}, {}, False
+            yield f"{name} by url {key}", "GET", key, {name: value}, {}, True
+        yield f"append {key}", "POST", key, {"append": "", "position": "0"}, {"content-type": "text/plain"}, False
+        yield f"parts {key}", "GET", key, {"uploadId": "0004B9894A22E5+/=", "part-number-marker": "1000"}, {}, False
+        yield f"head by url {key}", "HEAD", key, {}, {}, True
+        chinese = {"response-content-disposition": "attachment; filename*=UTF-8''" + quote("心脏病 文献 (1)+2.pdf", safe=""),
+                   "response-content-type": "text/plain; charset=utf-8", "response-cache-control": "no-cache"}
+        yield f"every override {key}", "GET", key, chinese, {}, True
+    for name in ("acl", "cors", "lifecycle", "versioning", "location", "stat", "versions"):
+        yield f"bucket {name}", "GET", "", {name: ""}, {}, False
+    yield "set lifecycle", "PUT", "", {"lifecycle": ""}, {"content-md5": "ohhnqLBJFiKkPSBO1eNaUA==", "content-type": "application/xml"}, False
+    for token in ("a+b/c==", "ChR1c2Vy 空", "%2B"):
+        query = {"list-type": "2", "encoding-type": "url", "max-keys": "1000", "prefix": "asl/文 献+/%2F?&#", "continuation-token": token}
+        yield f"list with token {token}", "GET", "", query, {}, False
     yield "list", "GET", "", {"list-type": "2", "encoding-type": "url", "max-keys": "1000"}, {}, False
     weird = {"list-type": "2", "encoding-type": "url", "max-keys": "10", "prefix": "dir/子 目录+x/", "delimiter": "/",
              "start-after": "dir/子 目录+x/\U0010ffff"}
@@ -108,6 +125,26 @@ def by_v2(method, key, query, headers, token, in_url, region, expires):
     return request.headers["Authorization"].split("Signature=")[1]
 
 
+def urls():
+    """Whole URLs: a custom domain bound to the bucket, and the bucket's own domain; with and without a token."""
+    disposition = {"response-content-disposition": "attachment; filename*=UTF-8''%E6%96%87%E7%8C%AE.pdf"}
+    pdf = {"content-type": "application/pdf"}
+    for endpoint, cname in (("https://files.example.com", True), ("https://oss-cn-hangzhou.aliyuncs.com", False)):
+        for token in (None, TOKEN):
+            for version in ("v4", "v1"):
+                provider = oss2.credentials.StaticCredentialsProvider(ID, SECRET, token or "")
+                auth = (oss2.ProviderAuthV4 if version == "v4" else oss2.ProviderAuth)(provider)
+                bucket = oss2.Bucket(auth, endpoint, BUCKET, is_cname=cname, region="cn-hangzhou")
+                for method, key, query, headers in (
+                        ("GET", "asl/文献/1 + 1.pdf", {}, {}), ("GET", "a%2Fb?&#😀", disposition, {}),
+                        ("PUT", "asl/文献/1 + 1.pdf", {}, pdf), ("PUT", "folder/a", {}, {}), ("HEAD", " x ", {}, {})):
+                    with mock.patch.object(oss2.auth, "datetime", Clock), \
+                            mock.patch.object(time, "time", lambda: NOW.timestamp()):
+                        url = bucket.sign_url(method, key, 3600, headers=dict(headers), params=dict(query), slash_safe=True)
+                    yield {"version": version, "cname": cname, "method": method, "key": key, "query": list(query.items()),
+                           "headers": list(headers.items()), "token": token, "url": url}
+
+
 def main():
     vectors, region = [], "cn-hangzhou"
     for name, method, key, query, headers, in_url in cases():
@@ -125,7 +162,7 @@ def main():
     data = {
         "made_by": f"oss2 {oss2.__version__} and alibabacloud-oss-v2 {v2.__version__}",
         "access_key_id": ID, "access_key_secret": SECRET, "bucket": BUCKET, "region": region,
-        "time": NOW.isoformat().replace("+00:00", "Z"), "vectors": vectors,
+        "time": NOW.isoformat().replace("+00:00", "Z"), "urls": list(urls()), "vectors": vectors,
     }
     path = pathlib.Path(__file__).with_name("v4_vectors.json")
     path.write_text(json.dumps(data, ensure_ascii=True, indent=1) + "\n")

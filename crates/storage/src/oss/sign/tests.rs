@@ -1,11 +1,14 @@
-//! Against signatures that the official clients made; see `tests/data/make_vectors.py`.
+//! Against signatures that the official clients made; see `tests/data/make_vectors.py` and `make_vectors_ali_oss.mjs`.
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use jiff::Timestamp;
 use serde::Deserialize;
 
 use super::{Query, Signer, Unsigned};
-use crate::{SignatureVersion, oss::credentials::Credentials};
+use crate::{
+    Addressing, OssConfig, SignatureVersion,
+    oss::{credentials::Credentials, endpoint::endpoints},
+};
 
 #[derive(Deserialize)]
 struct Data {
@@ -14,7 +17,26 @@ struct Data {
     bucket: String,
     region: String,
     time: Timestamp,
+    urls: Vec<WholeUrl>,
     vectors: Vec<Vector>,
+}
+
+#[derive(Deserialize)]
+struct WholeUrl {
+    version: String,
+    cname: bool,
+    method: String,
+    key: String,
+    query: Vec<(String, String)>,
+    headers: Vec<(String, String)>,
+    token: Option<String>,
+    url: String,
+}
+
+/// What `ali-oss` made of the same cases, in the same order.
+#[derive(Deserialize)]
+struct AliOss {
+    signatures: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -33,6 +55,14 @@ struct Vector {
 
 fn data() -> Data {
     serde_json::from_str(include_str!("../../../tests/data/v4_vectors.json")).unwrap()
+}
+
+fn version(name: &str) -> SignatureVersion {
+    match name {
+        "v4" => SignatureVersion::V4,
+        "v1" => SignatureVersion::V1,
+        other => panic!("signature version {other}"),
+    }
 }
 
 fn query(pairs: &[(String, String)]) -> Query {
@@ -64,13 +94,11 @@ fn credentials(data: &Data, token: Option<&str>) -> Credentials {
 #[test]
 fn every_signature_equals_that_of_the_official_clients() {
     let data = data();
-    assert!(data.vectors.len() > 200);
-    for vector in &data.vectors {
-        let version = if vector.version == "v4" {
-            SignatureVersion::V4
-        } else {
-            SignatureVersion::V1
-        };
+    let node = include_str!("../../../tests/data/ali_oss_signatures.json");
+    let node: AliOss = serde_json::from_str(node).unwrap();
+    assert!(data.vectors.len() > 500 && node.signatures.len() == data.vectors.len());
+    for (vector, node) in data.vectors.iter().zip(&node.signatures) {
+        let version = version(&vector.version);
         let signer = Signer::new(version, &data.region, &data.bucket);
         let credentials = credentials(&data, vector.token.as_deref());
         let (query, mut headers) = (query(&vector.query), headers(&vector.headers));
@@ -113,6 +141,113 @@ fn every_signature_equals_that_of_the_official_clients() {
             "{version} {name}, token: {}",
             token.is_some()
         );
+        assert_eq!(&signature, node, "ali-oss: {version} {name}");
+    }
+}
+
+/// Every kind of case that a client has been seen to get wrong is among the vectors.
+#[test]
+fn the_vectors_cover_what_others_get_wrong() {
+    let data = data();
+    let has = |what: &str, test: &dyn Fn(&Vector) -> bool| {
+        for version in ["v4", "v1"] {
+            let found = data.vectors.iter().filter(|vector| vector.version == version);
+            for token in [false, true] {
+                let found = found.clone().filter(|vector| vector.token.is_some() == token);
+                assert!(found.into_iter().any(test), "{version}, token {token}: no {what}");
+            }
+        }
+    };
+    for part in ["%2F", "+", "?", "&", "#", "😀", "文献", "//", "%", "a b", "\\"] {
+        has(&format!("key with {part}"), &|v| {
+            v.key.contains(part) && !v.in_url
+        });
+        has(&format!("URL of a key with {part}"), &|v| {
+            v.key.contains(part) && v.in_url
+        });
+    }
+    has("key that ends in a slash", &|v| v.key.ends_with('/'));
+    has("key with outer spaces", &|v| {
+        v.key.starts_with(' ') && v.key.ends_with(' ')
+    });
+    let put_url = |v: &Vector| v.in_url && v.method == "PUT";
+    has("signed PUT with a type", &|v| put_url(v) && !v.headers.is_empty());
+    has("signed PUT without a type", &|v| {
+        put_url(v) && v.headers.is_empty()
+    });
+    let header = |v: &Vector, name: &str| v.headers.iter().any(|(found, _)| found == name);
+    has("metadata and type", &|v| {
+        header(v, "x-oss-meta-title") && header(v, "content-type")
+    });
+    has("Chinese download name", &|v| {
+        v.query
+            .iter()
+            .any(|(n, value)| n == "response-content-disposition" && value.contains("UTF-8''%E6"))
+    });
+    has("request without any header", &|v| {
+        v.headers.is_empty() && !v.in_url
+    });
+    for name in [
+        "uploads",
+        "uploadId",
+        "delete",
+        "acl",
+        "lifecycle",
+        "cors",
+        "versioning",
+        "continuation-token",
+    ] {
+        has(name, &|v| v.query.iter().any(|(found, _)| found == name));
+    }
+    has("slash in a value", &|v| {
+        v.query
+            .iter()
+            .any(|(_, value)| value.contains('/') && value.contains('+'))
+    });
+}
+
+#[test]
+fn whole_urls_equal_those_of_the_official_client() {
+    let data = data();
+    assert!(data.urls.iter().any(|url| url.cname) && data.urls.iter().any(|url| !url.cname));
+    for expected in &data.urls {
+        let WholeUrl {
+            method, key, cname, ..
+        } = expected;
+        let signer = Signer::new(version(&expected.version), &data.region, &data.bucket);
+        let credentials = credentials(&data, expected.token.as_deref());
+        let (query, headers) = (query(&expected.query), headers(&expected.headers));
+        let request = Unsigned {
+            method,
+            key,
+            query: &query,
+        };
+        let query = signer.sign_query(&request, &headers, &credentials, data.time, 3600);
+        // The domain is in the address only; what is signed is the bucket.
+        let config = OssConfig {
+            endpoint: cname.then(|| "files.example.com".to_owned()),
+            addressing: if *cname {
+                Addressing::Cname
+            } else {
+                Addressing::Auto
+            },
+            ..OssConfig::default()
+        };
+        let (address, _) = endpoints(&config, None, &data.region, &data.bucket).unwrap();
+        let parse = |text: &str| url::Url::parse(text).unwrap();
+        let url = parse(&format!("{}?{query}", address.url(key)));
+        let theirs = parse(&expected.url);
+        let case = format!("{} {method} {key} cname {cname}", expected.version);
+        assert_eq!(url.host_str(), theirs.host_str(), "{case}");
+        let decoded = |url: &url::Url| {
+            let path = percent_encoding::percent_decode_str(url.path())
+                .decode_utf8()
+                .unwrap();
+            let mut pairs: Vec<(String, String)> = url.query_pairs().into_owned().collect();
+            pairs.sort();
+            (path.into_owned(), pairs)
+        };
+        assert_eq!(decoded(&url), decoded(&theirs), "{case}");
     }
 }
 
