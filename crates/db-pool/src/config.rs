@@ -3,6 +3,7 @@ use std::time::Duration;
 use zhuji_config::{Config, Problem, Reader, Secret};
 
 use crate::error::{Error, Result};
+use crate::roles::ModuleRoles;
 use crate::tls;
 use crate::url::Target;
 
@@ -83,11 +84,57 @@ pub struct DbConfig {
     #[config(env = "DB_MAX_LIFETIME", default = "30m")]
     pub max_lifetime: Duration,
 
-    /// How the server sees this process in `pg_stat_activity`. `application_name` in the URL wins.
+    /// The service's name on the server: its connections are called `service/instance/purpose` in `pg_stat_activity`, by
+    /// which the instances of a service count one another. `application_name` in the URL wins.
     ///
     /// Env: `DB_APPLICATION_NAME`. Default: `zhuji`; the service's name where the platform starts it.
     #[config(env = "DB_APPLICATION_NAME", default = "zhuji")]
     pub application_name: String,
+
+    /// Connections of others on the same server: other services, people and tools. The planner leaves them alone.
+    ///
+    /// Env: `DB_OTHER_CONNECTIONS`. Default: `9`.
+    #[config(env = "DB_OTHER_CONNECTIONS", default = "9")]
+    pub other_connections: u32,
+
+    /// Whether the pool shrinks while more instances of the service live than were planned, counted every 15 s, and
+    /// when the server has no connection left. Never through a pooler.
+    ///
+    /// Env: `DB_ADAPTIVE`. Default: `true`.
+    #[config(env = "DB_ADAPTIVE", default = "true")]
+    pub adaptive: bool,
+
+    /// Connections that are kept open while nobody uses them, and are open before the service is ready. At most the
+    /// pool's size.
+    ///
+    /// Env: `DB_MIN_IDLE`. Default: `2`.
+    #[config(env = "DB_MIN_IDLE", default = "2")]
+    pub min_idle: u32,
+
+    /// Whoever holds a connection for longer is named in the log, with the line that took it.
+    ///
+    /// Env: `DB_LEAK_AFTER`. Default: `60s`.
+    #[config(env = "DB_LEAK_AFTER", default = "60s")]
+    pub leak_after: Duration,
+
+    /// Statements that took longer are logged, without their values. `0s`: none.
+    ///
+    /// Env: `DB_SLOW_QUERY`. Default: `1s`.
+    #[config(env = "DB_SLOW_QUERY", default = "1s")]
+    pub slow_query: Duration,
+
+    /// A replica, for what is read through `read_only()` handles.
+    ///
+    /// Env: `DATABASE_REPLICA_URL`. Default: none: such handles read from `DATABASE_URL`.
+    #[config(env = "DATABASE_REPLICA_URL")]
+    pub replica_url: Option<Secret>,
+
+    /// Whether every module acts as a role of its own, which sees no other module's tables: `auto` where the server's
+    /// user may create roles, `required`, `off`.
+    ///
+    /// Env: `DB_MODULE_ROLES`. Default: `auto`.
+    #[config(env = "DB_MODULE_ROLES", default = "auto")]
+    pub module_roles: ModuleRoles,
 }
 
 impl DbConfig {
@@ -121,6 +168,7 @@ impl DbConfig {
         for (variable, url) in [
             ("DATABASE_URL", &self.url),
             ("DATABASE_POOLED_URL", &self.pooled_url),
+            ("DATABASE_REPLICA_URL", &self.replica_url),
         ] {
             let Some(url) = url else { continue };
             let usable = Target::parse(url.expose()).and_then(|target| tls::connector(&target.ssl));
@@ -143,6 +191,7 @@ impl DbConfig {
             ("DB_CONNECT_TIMEOUT", self.connect_timeout),
             ("DB_IDLE_TIMEOUT", self.idle_timeout),
             ("DB_MAX_LIFETIME", self.max_lifetime),
+            ("DB_LEAK_AFTER", self.leak_after),
         ] {
             if limit < Duration::from_millis(1) || limit > LONGEST {
                 mistakes.push((variable, "it has to be between 1ms and 24h".to_owned()));

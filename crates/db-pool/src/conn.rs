@@ -1,3 +1,4 @@
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -5,6 +6,7 @@ use deadpool_postgres::ClientWrapper;
 use tokio_postgres::CancelToken;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
+use crate::loans::Slot;
 use crate::scope::Scope;
 use crate::statements::Statements;
 
@@ -13,6 +15,8 @@ pub(crate) struct Conn {
     /// The driver's client; dropping it ends the task that moves its bytes.
     pub(crate) client: ClientWrapper,
     pub(crate) side: Side,
+    /// Who holds it.
+    pub(crate) slot: Arc<Slot>,
     pub(crate) born: Instant,
     /// When it was last given back: how long it sat idle.
     pub(crate) returned: Instant,
@@ -33,6 +37,10 @@ pub(crate) struct Side {
     pub(crate) spoiled: AtomicBool,
     /// Something may have changed the session.
     pub(crate) dirty: AtomicBool,
+    /// A statement of the transaction under way met others: it is worth running again.
+    pub(crate) conflict: AtomicBool,
+    /// Through a transaction-mode pooler: nothing may be kept in the session.
+    pub(crate) pooled: bool,
     cancel: Cancel,
 }
 
@@ -43,7 +51,12 @@ struct Cancel {
 }
 
 impl Conn {
-    pub(crate) fn new(client: ClientWrapper, tls: MakeRustlsConnect, max_lifetime: Duration) -> Self {
+    pub(crate) fn new(
+        client: ClientWrapper,
+        tls: MakeRustlsConnect,
+        max_lifetime: Duration,
+        pooled: bool,
+    ) -> Self {
         let now = Instant::now();
         let cancel = Cancel {
             token: client.cancel_token(),
@@ -58,8 +71,11 @@ impl Conn {
                 abandoned: AtomicBool::new(false),
                 spoiled: AtomicBool::new(false),
                 dirty: AtomicBool::new(false),
+                conflict: AtomicBool::new(false),
+                pooled,
                 cancel,
             },
+            slot: Arc::default(),
             born: now,
             returned: now,
             lifetime: max_lifetime.mul_f64(0.9 + 0.2 * fastrand::f64()),
@@ -70,8 +86,8 @@ impl Conn {
         !self.client.is_closed() && !self.side.spoiled.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn has_lived(&self) -> bool {
-        self.born.elapsed() >= self.lifetime
+    pub(crate) fn has_lived(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.born) >= self.lifetime
     }
 }
 

@@ -1,4 +1,5 @@
 use std::fmt;
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -10,9 +11,10 @@ use tokio_postgres::Row;
 use crate::conn::Conn;
 use crate::error::Result;
 use crate::lane::{Lane, Params};
+use crate::loans::Place;
 use crate::manager::Manager;
-use crate::pool::Shared;
-use crate::scope::Scope;
+use crate::scope::{HasRole, Scope};
+use crate::shared::Shared;
 use crate::transaction::{Transaction, TransactionOptions};
 
 /// How long a connection whose caller gave up may take to finish by itself. Cancelling instead means closing it.
@@ -25,11 +27,39 @@ const RESET_TIMEOUT: Duration = Duration::from_secs(2);
 /// Every method has the pool's statement deadline and is safe to cancel: dropped half-way, the connection is not given
 /// to anyone else before the server is done with it, and a statement that goes on is cancelled.
 pub struct DbConnection {
-    object: Option<Object<Manager>>,
+    held: Option<Held>,
+    /// Closed instead of given back.
+    for_good: bool,
     shared: Arc<Shared>,
     scope: Arc<Scope>,
     taken: Instant,
-    loan: usize,
+}
+
+/// Where a connection came from and has to go.
+pub(crate) enum Held {
+    Pool(Object<Manager>),
+    /// Opened for one caller, outside of the pool.
+    Own(Box<Conn>),
+}
+
+impl Deref for Held {
+    type Target = Conn;
+
+    fn deref(&self) -> &Conn {
+        match self {
+            Self::Pool(object) => object,
+            Self::Own(conn) => conn,
+        }
+    }
+}
+
+impl DerefMut for Held {
+    fn deref_mut(&mut self) -> &mut Conn {
+        match self {
+            Self::Pool(object) => object,
+            Self::Own(conn) => conn,
+        }
+    }
 }
 
 impl fmt::Debug for DbConnection {
@@ -41,23 +71,27 @@ impl fmt::Debug for DbConnection {
 }
 
 impl DbConnection {
-    pub(crate) fn new(object: Object<Manager>, shared: Arc<Shared>, scope: Arc<Scope>) -> Self {
-        let taken = Instant::now();
-        let loan = shared.loans.open(taken, Arc::clone(&scope));
-        shared.instruments.in_use.increment(1.0);
+    pub(crate) fn new(
+        held: Held,
+        shared: Arc<Shared>,
+        scope: Arc<Scope>,
+        taken: Instant,
+        place: Place,
+    ) -> Self {
+        shared.loans.open(&held.slot, taken, scope.id(), place);
         Self {
-            object: Some(object),
+            held: Some(held),
+            for_good: false,
             shared,
             scope,
             taken,
-            loan,
         }
     }
 
     fn conn(&self) -> &Conn {
         // Taken only by `drop`.
-        self.object
-            .as_ref()
+        self.held
+            .as_deref()
             .expect("a connection is there until it is dropped")
     }
 
@@ -69,21 +103,49 @@ impl DbConnection {
             shared: &self.shared,
             scope: &self.scope,
             in_transaction: false,
-            statement_timeout: self.shared.statement_timeout,
+            statement_timeout: self.shared.limits.statement_timeout,
         }
     }
 
     /// Makes the session serve this handle's schema, if it last served another.
     pub(crate) async fn enter_scope(&self) -> Result<()> {
-        let side = &self.conn().side;
-        if self.shared.dialer.pooled || side.serves.load(Ordering::Relaxed) == self.scope.id {
+        let (side, scope) = (&self.conn().side, &*self.scope);
+        if side.serves.load(Ordering::Relaxed) == scope.id() {
             return Ok(());
         }
+        if scope.has_role() == HasRole::Unknown {
+            self.shared.resolve_role(&self.lane()).await?;
+        }
+        if side.pooled {
+            return Ok(());
+        }
+        let id = scope.id();
         let lane = self.lane();
-        lane.guarded("set the schema", lane.client.batch_execute(&self.scope.set))
+        lane.guarded("set the schema", lane.client.batch_execute(&scope.set()))
             .await?;
-        side.serves.store(self.scope.id, Ordering::Relaxed);
+        side.serves.store(id, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// Whether it leads to a server that only replays what another one wrote.
+    ///
+    /// # Errors
+    /// As [`query`](Self::query).
+    pub async fn is_replica(&self) -> Result<bool> {
+        let row = self
+            .query_one("SELECT pg_catalog.pg_is_in_recovery()", &[])
+            .await?;
+        Ok(row.get(0))
+    }
+
+    /// Takes it out of the pool: it is closed instead of given back, and may be held for as long as it takes.
+    pub(crate) fn keep_for_good(&mut self) {
+        self.for_good = true;
+        self.shared.loans.allow_for_long(&self.conn().slot);
+    }
+
+    pub(crate) fn is_broken(&self) -> bool {
+        !self.conn().is_usable()
     }
 
     /// Asks the server for an answer.
@@ -149,8 +211,8 @@ impl DbConnection {
     /// As [`transaction`](Self::transaction).
     pub async fn transaction_with(&mut self, options: TransactionOptions) -> Result<Transaction<'_>> {
         let conn: &mut Conn = self
-            .object
-            .as_mut()
+            .held
+            .as_deref_mut()
             .expect("a connection is there until it is dropped");
         let Conn { client, side, .. } = conn;
         Transaction::begin(client, side, &self.shared, &self.scope, options).await
@@ -159,45 +221,69 @@ impl DbConnection {
 
 impl Drop for DbConnection {
     fn drop(&mut self) {
-        let Some(mut object) = self.object.take() else {
-            return;
+        let Some(held) = self.held.take() else { return };
+        let (shared, now) = (&self.shared, Instant::now());
+        shared.instruments.held(now.saturating_duration_since(self.taken));
+        let object = match held {
+            Held::Pool(object) if !self.for_good => object,
+            held => return end_for_good(held, shared),
         };
-        let shared = &self.shared;
-        shared.instruments.held(self.taken.elapsed());
-        shared.instruments.in_use.decrement(1.0);
         let side = &object.side;
         if !object.is_usable() {
-            shared.instruments.discarded("broken");
-            drop(Object::take(object));
+            shared.close(object, "broken");
         } else if side.is(&side.interrupted) || side.is(&side.dirty) {
             match Handle::try_current() {
                 // Stays on loan until it is clean: `drain` waits for it.
-                Ok(runtime) => {
-                    runtime.spawn(clean(object, Arc::clone(shared), self.loan));
-                    return;
-                }
-                Err(_) => drop(Object::take(object)),
+                Ok(runtime) => drop(runtime.spawn(clean(object, Arc::clone(shared)))),
+                Err(_) => shared.close(object, "interrupted"),
             }
         } else {
-            object.returned = Instant::now();
-            shared.gave_back_well(object.returned);
-            drop(object);
+            shared.give_back(object, now);
         }
-        shared.loans.close(self.loan);
+    }
+}
+
+/// Closes a session's connection. What it is still doing is cancelled on the server, where it would go on otherwise.
+fn end_for_good(held: Held, shared: &Arc<Shared>) {
+    let conn = match held {
+        Held::Pool(object) => {
+            shared.loans.close(&object.slot);
+            let conn = Object::take(object);
+            shared.gate.leave();
+            conn
+        }
+        Held::Own(conn) => {
+            shared.loans.close(&conn.slot);
+            conn
+        }
+    };
+    if conn.side.is(&conn.side.interrupted)
+        && let Ok(runtime) = Handle::try_current()
+    {
+        drop(runtime.spawn(async move { conn.side.cancel().await }));
     }
 }
 
 /// Makes a connection fit for the next caller, or closes it.
-async fn clean(mut object: Object<Manager>, shared: Arc<Shared>, loan: usize) {
-    let conn: &mut Conn = &mut object;
-    if make_clean(conn).await {
-        conn.returned = Instant::now();
-        drop(object);
-    } else {
-        shared.instruments.discarded("interrupted");
-        drop(Object::take(object));
+async fn clean(object: Object<Manager>, shared: Arc<Shared>) {
+    let mut cleaning = Cleaning(Some(object), shared);
+    let Some(object) = &mut cleaning.0 else { return };
+    if make_clean(object).await
+        && let Some(object) = cleaning.0.take()
+    {
+        cleaning.1.give_back(object, Instant::now());
     }
-    shared.loans.close(loan);
+}
+
+/// Closed unless it became clean, also when the runtime ends meanwhile.
+struct Cleaning(Option<Object<Manager>>, Arc<Shared>);
+
+impl Drop for Cleaning {
+    fn drop(&mut self) {
+        if let Some(object) = self.0.take() {
+            self.1.close(object, "interrupted");
+        }
+    }
 }
 
 async fn make_clean(conn: &mut Conn) -> bool {

@@ -10,6 +10,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use crate::breaker::Breaker;
 use crate::conn::Conn;
 use crate::error::{Error, ErrorKind, Phase, Result};
+use crate::identity::Identity;
 use crate::metrics::Instruments;
 use crate::tls::{self, SslMode};
 use crate::url::Target;
@@ -29,7 +30,9 @@ pub(crate) struct Dialer {
     pub(crate) breaker: Breaker,
     tls: MakeRustlsConnect,
     options: String,
-    application_name: String,
+    identity: Identity,
+    /// What the pool's connections are for, in their names.
+    purpose: &'static str,
     timeout: Duration,
     max_lifetime: Duration,
     gate: Arc<Semaphore>,
@@ -40,7 +43,8 @@ pub(crate) struct Dialer {
 /// What a [`Dialer`] is made of, besides its address.
 pub(crate) struct DialSettings {
     pub(crate) pooled: bool,
-    pub(crate) application_name: String,
+    pub(crate) identity: Identity,
+    pub(crate) purpose: &'static str,
     pub(crate) statement_timeout: Duration,
     pub(crate) connect_timeout: Duration,
     pub(crate) max_lifetime: Duration,
@@ -60,10 +64,8 @@ impl Dialer {
         }
         Ok(Self {
             subject: target.subject(),
-            application_name: target
-                .application_name
-                .clone()
-                .unwrap_or(settings.application_name),
+            identity: settings.identity,
+            purpose: settings.purpose,
             timeout: target.connect_timeout.unwrap_or(settings.connect_timeout),
             target,
             pooled: settings.pooled,
@@ -75,6 +77,11 @@ impl Dialer {
             spare: Mutex::new(Vec::new()),
             instruments: settings.instruments,
         })
+    }
+
+    /// The service's name, as the connections have it.
+    pub(crate) fn service(&self) -> &str {
+        self.identity.service()
     }
 
     fn spares(&self) -> MutexGuard<'_, Vec<Conn>> {
@@ -134,7 +141,7 @@ impl Dialer {
         let (give, take) = oneshot::channel();
         let this = Arc::clone(self);
         tokio::spawn(async move {
-            let result = this.dial(None).await;
+            let result = this.dial(this.purpose, None).await;
             match &result {
                 Ok(_) => this.breaker.succeeded(),
                 Err(error) => this.breaker.failed(error),
@@ -172,9 +179,13 @@ impl Dialer {
     }
 
     /// Opens one connection within the dial timeout. Notifications go to `notifications`, if given.
-    pub(crate) async fn dial(&self, notifications: Option<mpsc::Sender<Notification>>) -> Result<Conn> {
+    pub(crate) async fn dial(
+        &self,
+        purpose: &str,
+        notifications: Option<mpsc::Sender<Notification>>,
+    ) -> Result<Conn> {
         let started = Instant::now();
-        let result = match tokio::time::timeout(self.timeout, self.attempts(notifications)).await {
+        let result = match tokio::time::timeout(self.timeout, self.attempts(purpose, notifications)).await {
             Ok(result) => result,
             Err(_) => {
                 let reason = format!("no answer within {:?} (DB_CONNECT_TIMEOUT)", self.timeout);
@@ -188,7 +199,11 @@ impl Dialer {
         result
     }
 
-    async fn attempts(&self, notifications: Option<mpsc::Sender<Notification>>) -> Result<Conn> {
+    async fn attempts(
+        &self,
+        purpose: &str,
+        notifications: Option<mpsc::Sender<Notification>>,
+    ) -> Result<Conn> {
         use DriverSslMode::{Disable, Prefer, Require};
         let over_tcp = self.target.hosts.iter().any(|host| matches!(host, Host::Tcp(_)));
         let (first, second) = match self.target.ssl.mode {
@@ -199,10 +214,12 @@ impl Dialer {
             SslMode::Prefer => (Prefer, Some(Disable)),
             SslMode::Require | SslMode::VerifyCa | SslMode::VerifyFull => (Require, None),
         };
-        match (self.attempt(first, notifications.clone()).await, second) {
+        match (self.attempt(purpose, first, notifications.clone()).await, second) {
             (Err(error), Some(second)) if asks_for_the_other_way(&error) => {
                 // If that is refused as well, the first refusal is the one to tell.
-                self.attempt(second, notifications).await.map_err(|_| error)
+                self.attempt(purpose, second, notifications)
+                    .await
+                    .map_err(|_| error)
             }
             (result, _) => result,
         }
@@ -210,6 +227,7 @@ impl Dialer {
 
     async fn attempt(
         &self,
+        purpose: &str,
         ssl_mode: DriverSslMode,
         notifications: Option<mpsc::Sender<Notification>>,
     ) -> Result<Conn> {
@@ -230,7 +248,7 @@ impl Dialer {
         config
             .user(&target.user)
             .dbname(&target.database)
-            .application_name(&self.application_name)
+            .application_name(self.identity.application_name(purpose))
             .ssl_mode(ssl_mode)
             .ssl_negotiation(target.negotiation)
             .channel_binding(target.channel_binding)
@@ -261,6 +279,7 @@ impl Dialer {
             ClientWrapper::new(client, driver),
             self.tls.clone(),
             self.max_lifetime,
+            self.pooled,
         ))
     }
 

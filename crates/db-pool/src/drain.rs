@@ -29,6 +29,8 @@ pub struct Leftover {
     pub schema: Option<String>,
     /// For how long it has been held.
     pub held: Duration,
+    /// The line that took it: `src/asl/routes.rs:40:12`.
+    pub taken_at: String,
 }
 
 impl DbPool {
@@ -40,19 +42,24 @@ impl DbPool {
     /// May be called again, to go on waiting.
     pub async fn drain(&self, deadline: Duration) -> DrainReport {
         let started = Instant::now();
-        let shared = &self.shared;
-        shared.pool.close();
-        shared.dialer.drop_spares();
-        let held = shared.loans.count();
+        let pools = || {
+            std::iter::once(&self.shared).chain(self.shared.replica.as_ref().map(|replica| &replica.shared))
+        };
+        for shared in pools() {
+            shared.pool.close();
+            shared.gate.close();
+            shared.dialer.drop_spares();
+        }
+        let held: usize = pools().map(|shared| shared.loans.count()).sum();
+        let all = futures_util::future::join_all(pools().map(|shared| shared.loans.all_returned()));
         // Whether it ended or not is seen below.
-        let _ = tokio::time::timeout(deadline, shared.loans.all_returned()).await;
-        let leftovers: Vec<Leftover> = shared
-            .loans
-            .list()
-            .into_iter()
-            .map(|loan| Leftover {
-                schema: loan.scope.schema.clone(),
+        let _ = tokio::time::timeout(deadline, all).await;
+        let leftovers: Vec<Leftover> = pools()
+            .flat_map(|shared| shared.loans.list().into_iter().map(move |loan| (shared, loan)))
+            .map(|(shared, loan)| Leftover {
+                schema: shared.scopes.schema(loan.scope),
                 held: loan.since.elapsed(),
+                taken_at: loan.place.to_string(),
             })
             .collect();
         let waited = started.elapsed();
@@ -66,6 +73,7 @@ impl DbPool {
             tracing::warn!(
                 leftovers = leftovers.len(),
                 longest_ms = leftovers.iter().map(|leftover| leftover.held.as_millis()).max(),
+                taken_at = ?leftovers.iter().map(|leftover| leftover.taken_at.as_str()).collect::<Vec<_>>(),
                 schemas = ?leftovers.iter().filter_map(|leftover| leftover.schema.as_deref()).collect::<Vec<_>>(),
                 "database connections were still held when the pool had to end"
             );

@@ -39,6 +39,7 @@ impl Check for DbCheck {
     async fn run(&self) -> Outcome {
         let Self(pool) = self;
         let outcome = match tokio::time::timeout(PATIENCE, pool.probe()).await {
+            Ok(Ok(())) if pool.shared.sizing.was_refused() => Outcome::degraded("too many connections"),
             Ok(Ok(())) => return Outcome::Up,
             Ok(Err(error)) => self.judge(error.kind()).await,
             Err(_) => match pool.shared.dialer.breaker.cause() {

@@ -1,15 +1,16 @@
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Row};
 
 use crate::conn::Side;
 use crate::error::{Error, ErrorKind, Phase, Result};
-use crate::pool::Shared;
 use crate::scope::Scope;
+use crate::shared::Shared;
+use crate::slow;
 
 /// A statement's parameters.
 pub(crate) type Params<'a> = &'a [&'a (dyn ToSql + Sync)];
@@ -82,7 +83,7 @@ impl Lane<'_> {
     }
 
     fn is_pooled(&self) -> bool {
-        self.shared.dialer.pooled
+        self.side.pooled
     }
 
     pub(crate) async fn query(&self, sql: &str, params: Params<'_>) -> Result<Vec<Row>> {
@@ -120,6 +121,13 @@ impl Lane<'_> {
 
     /// Several statements without parameters.
     pub(crate) async fn batch_execute(&self, sql: &str) -> Result<()> {
+        let started = Instant::now();
+        let result = self.run_batch(sql).await;
+        self.note_if_slow(started, sql, || None);
+        result
+    }
+
+    async fn run_batch(&self, sql: &str) -> Result<()> {
         if self.in_transaction {
             return self.guarded("execute", self.client.batch_execute(sql)).await;
         }
@@ -128,29 +136,59 @@ impl Lane<'_> {
             self.side.dirty.store(true, Ordering::Relaxed);
             return self.guarded("execute", self.client.batch_execute(sql)).await;
         }
-        match self.scope.set_local.as_str() {
+        match &*self.scope.set_local() {
             "" => self.guarded("execute", self.client.batch_execute(sql)).await,
             // One message is one transaction, so the setting ends with it.
             set => {
-                self.guarded("execute", self.client.batch_execute(&format!("{set};\n{sql}")))
+                self.guarded("execute", self.client.batch_execute(&format!("{set}\n{sql}")))
                     .await
             }
         }
     }
 
     async fn run(&self, operation: &'static str, want: Want, sql: &str, params: Params<'_>) -> Result<Got> {
-        if self.is_pooled() {
-            return self.run_unnamed(operation, want, sql, params).await;
+        let started = Instant::now();
+        let result = match self.is_pooled() {
+            true => self.run_unnamed(operation, want, sql, params).await,
+            false => self.run_named(started, operation, want, sql, params).await,
+        };
+        self.note_if_slow(started, sql, || match &result {
+            Ok(Got::Rows(rows)) => Some(rows.len() as u64),
+            Ok(Got::Count(count)) => Some(*count),
+            Err(_) => None,
+        });
+        result
+    }
+
+    fn note_if_slow(&self, started: Instant, sql: &str, rows: impl FnOnce() -> Option<u64>) {
+        let threshold = self.shared.limits.slow_query;
+        if threshold.is_zero() {
+            return;
         }
+        let took = started.elapsed();
+        if took >= threshold {
+            self.shared.instruments.slow_query();
+            slow::report(sql, took, rows(), self.scope.schema.as_deref());
+        }
+    }
+
+    async fn run_named(
+        &self,
+        started: Instant,
+        operation: &'static str,
+        want: Want,
+        sql: &str,
+        params: Params<'_>,
+    ) -> Result<Got> {
         if !self.in_transaction && changes_session(sql) {
             self.side.dirty.store(true, Ordering::Relaxed);
         }
         let first = self
-            .guarded(operation, self.run_prepared(&want, sql, params))
+            .guarded_since(started, operation, self.run_prepared(&want, sql, params))
             .await;
         match first {
             Err(error) if is_stale(&error) => {
-                self.side.statements.remove(self.scope.id, sql);
+                self.side.statements.remove(self.scope.id(), sql);
                 if self.in_transaction {
                     return Err(error);
                 }
@@ -162,11 +200,11 @@ impl Lane<'_> {
     }
 
     async fn run_prepared(&self, want: &Want, sql: &str, params: Params<'_>) -> Driver<Got> {
-        let statement = match self.side.statements.get(self.scope.id, sql) {
+        let statement = match self.side.statements.get(self.scope.id(), sql) {
             Some(statement) => statement,
             None => {
                 let statement = self.client.prepare(sql).await?;
-                self.side.statements.put(self.scope.id, sql, statement.clone());
+                self.side.statements.put(self.scope.id(), sql, statement.clone());
                 statement
             }
         };
@@ -196,10 +234,10 @@ impl Lane<'_> {
         }
         let mut types = match params {
             [] => Some(Arc::from([])),
-            _ => self.shared.types.get(self.scope.id, sql),
+            _ => self.shared.types.get(self.scope.id(), sql),
         };
         // Alone, one round trip needs no transaction. A search path or a second round trip does.
-        let wrap = !self.in_transaction && (types.is_none() || !self.scope.set_local.is_empty());
+        let wrap = !self.in_transaction && (types.is_none() || !self.scope.is_default());
         if !wrap {
             if types.is_none() {
                 types = Some(self.learn_types(operation, sql).await?);
@@ -214,7 +252,7 @@ impl Lane<'_> {
                 )
                 .await;
         }
-        let begin = format!("BEGIN;{}", self.scope.set_local);
+        let begin = format!("BEGIN;{}", self.scope.set_local());
         // Given up half-way, the transaction would be another caller's.
         let unfinished = Spoiler(Some(self.side));
         self.guarded(operation, self.client.batch_execute(&begin)).await?;
@@ -246,7 +284,7 @@ impl Lane<'_> {
         let types: Arc<[Type]> = statement.params().into();
         // Dropped now, its name is freed on the server process that has it.
         drop(statement);
-        self.shared.types.put(self.scope.id, sql, Arc::clone(&types));
+        self.shared.types.put(self.scope.id(), sql, Arc::clone(&types));
         Ok(types)
     }
 
@@ -282,14 +320,47 @@ impl Lane<'_> {
         let result = self.guarded(operation, work).await;
         if result.is_err() {
             // The table may have changed its types; asking again costs one round trip.
-            self.shared.types.remove(self.scope.id, sql);
+            self.shared.types.remove(self.scope.id(), sql);
         }
         result
+    }
+
+    /// How long a caller waits for the end of a statement.
+    pub(crate) fn limit(&self) -> Duration {
+        match self.is_pooled() {
+            true => self.statement_timeout,
+            false => self.statement_timeout + GRACE,
+        }
+    }
+
+    /// What the driver or the server said, and what it means for the connection and the transaction.
+    pub(crate) fn failed(&self, operation: &'static str, error: tokio_postgres::Error) -> Error {
+        let error = Error::statement(operation, self.subject(), error);
+        if error.spoils_connection() {
+            self.side.spoil();
+        }
+        match error.kind() {
+            ErrorKind::Timeout => self.shared.instruments.statement_timed_out(),
+            ErrorKind::Serialization | ErrorKind::Deadlock => {
+                self.side.conflict.store(true, Ordering::Relaxed);
+            }
+            _ => {}
+        }
+        error
     }
 
     /// One exchange with the server, with a deadline. Cancelled half-way, the connection is known to be in use still.
     pub(crate) async fn guarded<T>(
         &self,
+        operation: &'static str,
+        work: impl Future<Output = Driver<T>>,
+    ) -> Result<T> {
+        self.guarded_since(Instant::now(), operation, work).await
+    }
+
+    async fn guarded_since<T>(
+        &self,
+        started: Instant,
         operation: &'static str,
         work: impl Future<Output = Driver<T>>,
     ) -> Result<T> {
@@ -303,26 +374,11 @@ impl Lane<'_> {
             ));
         }
         let flight = self.side.in_flight();
-        let limit = if self.is_pooled() {
-            self.statement_timeout
-        } else {
-            self.statement_timeout + GRACE
-        };
-        match tokio::time::timeout(limit, work).await {
-            Ok(Ok(value)) => {
+        let limit = self.limit();
+        match tokio::time::timeout_at((started + limit).into(), work).await {
+            Ok(result) => {
                 flight.answered();
-                Ok(value)
-            }
-            Ok(Err(error)) => {
-                flight.answered();
-                let error = Error::statement(operation, self.subject(), error);
-                if error.spoils_connection() {
-                    self.side.spoil();
-                }
-                if error.kind() == ErrorKind::Timeout {
-                    self.shared.instruments.statement_timed_out();
-                }
-                Err(error)
+                result.map_err(|error| self.failed(operation, error))
             }
             Err(_) => {
                 self.side.abandoned.store(true, Ordering::Relaxed);

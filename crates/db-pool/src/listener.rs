@@ -46,9 +46,9 @@ impl DbPool {
     /// Those of connecting. There is no retry here: the caller polls meanwhile, and knows how often to try again.
     pub async fn listen(&self, channels: &[&str]) -> Result<Listener> {
         let (send, notifications) = mpsc::channel(KEPT);
-        let dialer = &self.shared.direct;
+        let dialer = self.shared.direct("listen")?;
         let conn = dialer
-            .dial(Some(send))
+            .dial("listen", Some(send))
             .await
             .map_err(|error| error.doing("connect to listen"))?;
         let sql: String = channels
@@ -56,7 +56,12 @@ impl DbPool {
             .map(|channel| format!("LISTEN {};", quote(channel)))
             .collect();
         let failed = |error| Error::statement("listen", &dialer.subject, error);
-        match tokio::time::timeout(self.shared.statement_timeout, conn.client.batch_execute(&sql)).await {
+        match tokio::time::timeout(
+            self.shared.limits.statement_timeout,
+            conn.client.batch_execute(&sql),
+        )
+        .await
+        {
             Ok(result) => result.map_err(failed)?,
             Err(_) => {
                 return Err(Error::new(

@@ -1,75 +1,115 @@
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::panic::Location;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
-use crate::scope::Scope;
+/// Where a connection was taken from the pool.
+pub(crate) type Place = &'static Location<'static>;
 
-/// Who holds a connection: for the drain report.
+/// Who holds a connection: for the drain report and the warning about those held for too long.
+///
+/// Each connection has a slot of its own, so that taking one locks nothing that others lock.
 #[derive(Default)]
 pub(crate) struct Loans {
-    slots: Mutex<Slots>,
+    slots: Mutex<Vec<Weak<Slot>>>,
+    count: AtomicUsize,
+    /// Somebody waits for the last one.
+    draining: AtomicBool,
     returned: Notify,
 }
 
+/// The loan of one connection.
 #[derive(Default)]
-struct Slots {
-    all: Vec<Option<Loan>>,
-    free: Vec<usize>,
-}
+pub(crate) struct Slot(Mutex<Option<Loan>>);
 
-#[derive(Clone)]
+#[derive(Clone, Copy)]
 pub(crate) struct Loan {
     pub(crate) since: Instant,
-    pub(crate) scope: Arc<Scope>,
+    /// Number of the [`Scope`](crate::scope::Scope).
+    pub(crate) scope: u32,
+    pub(crate) place: Place,
+    warned: bool,
+}
+
+impl Slot {
+    fn lock(&self) -> MutexGuard<'_, Option<Loan>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Loans {
-    fn lock(&self) -> MutexGuard<'_, Slots> {
+    fn slots(&self) -> MutexGuard<'_, Vec<Weak<Slot>>> {
         self.slots.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn open(&self, since: Instant, scope: Arc<Scope>) -> usize {
-        let mut slots = self.lock();
-        let loan = Some(Loan { since, scope });
-        match slots.free.pop() {
-            Some(slot) => {
-                slots.all[slot] = loan;
-                slot
-            }
-            None => {
-                slots.all.push(loan);
-                slots.all.len() - 1
-            }
+    /// Makes a new connection's loans known.
+    pub(crate) fn register(&self, slot: &Arc<Slot>) {
+        let mut slots = self.slots();
+        slots.retain(|slot| slot.strong_count() > 0);
+        slots.push(Arc::downgrade(slot));
+    }
+
+    pub(crate) fn open(&self, slot: &Slot, since: Instant, scope: u32, place: Place) {
+        *slot.lock() = Some(Loan {
+            since,
+            scope,
+            place,
+            warned: false,
+        });
+        self.count.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// No warning about this one.
+    pub(crate) fn allow_for_long(&self, slot: &Slot) {
+        if let Some(loan) = slot.lock().as_mut() {
+            loan.warned = true;
         }
     }
 
-    pub(crate) fn close(&self, slot: usize) {
-        let mut slots = self.lock();
-        if slots.all.get_mut(slot).and_then(Option::take).is_some() {
-            slots.free.push(slot);
+    pub(crate) fn close(&self, slot: &Slot) {
+        if slot.lock().take().is_none() {
+            return;
         }
-        let none_left = slots.free.len() == slots.all.len();
-        drop(slots);
-        if none_left {
+        let left = self.count.fetch_sub(1, Ordering::SeqCst) - 1;
+        if left == 0 && self.draining.load(Ordering::SeqCst) {
             self.returned.notify_waiters();
         }
     }
 
     pub(crate) fn count(&self) -> usize {
-        let slots = self.lock();
-        slots.all.len() - slots.free.len()
+        self.count.load(Ordering::Relaxed)
     }
 
     pub(crate) fn list(&self) -> Vec<Loan> {
-        self.lock().all.iter().flatten().cloned().collect()
+        let live = |slot: &Weak<Slot>| slot.upgrade().and_then(|slot| *slot.lock());
+        self.slots().iter().filter_map(live).collect()
+    }
+
+    /// Those held for longer than `limit`, each once.
+    pub(crate) fn overdue(&self, limit: Duration) -> Vec<Loan> {
+        let slots: Vec<Arc<Slot>> = self.slots().iter().filter_map(Weak::upgrade).collect();
+        let mut found = Vec::new();
+        for slot in slots {
+            let mut loan = slot.lock();
+            if let Some(loan) = loan
+                .as_mut()
+                .filter(|loan| !loan.warned && loan.since.elapsed() > limit)
+            {
+                loan.warned = true;
+                found.push(*loan);
+            }
+        }
+        found
     }
 
     /// Ends when nobody holds a connection.
     pub(crate) async fn all_returned(&self) {
+        self.draining.store(true, Ordering::SeqCst);
         loop {
             let returned = self.returned.notified();
-            if self.count() == 0 {
+            if self.count.load(Ordering::SeqCst) == 0 {
                 return;
             }
             returned.await;

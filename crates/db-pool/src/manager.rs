@@ -1,105 +1,60 @@
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use deadpool::managed::{self, Metrics, RecycleError, RecycleResult};
+use deadpool::managed::{self, Metrics, RecycleResult};
 
 use crate::conn::Conn;
 use crate::dialer::Dialer;
-use crate::error::{Error, Phase, Result};
-use crate::metrics::Instruments;
-
-/// A connection idle for longer is tested before it is handed out. Testing every time costs half the throughput.
-const TESTED_AFTER: Duration = Duration::from_secs(1);
-/// How long such a test may take.
-const TEST_TIMEOUT: Duration = Duration::from_secs(2);
+use crate::error::{Error, ErrorKind, Result};
+use crate::loans::Loans;
 
 tokio::task_local! {
-    /// Until when the caller waits: the pool beneath has a timeout for each phase, but none for all of them.
+    /// Until when the caller waits for a new connection. Callers who only look for an idle one have none.
     pub(crate) static DEADLINE: Instant;
 }
 
-/// What the pool beneath needs to know: how a connection is made and whether it may be used again.
+/// What the pool beneath needs to know: how a connection is made. Whether one may be used again is seen to by
+/// [`Shared`](crate::shared::Shared), which knows the time already.
 pub(crate) struct Manager {
     dialer: Arc<Dialer>,
-    acquire_timeout: Duration,
-    instruments: Arc<Instruments>,
-    epoch: Instant,
-    /// Milliseconds after `epoch`: connections given back before then are not even tested, because one of them failed
-    /// its test. Otherwise a dead peer costs a test's timeout for every idle connection.
-    distrusted_before: AtomicU64,
+    loans: Arc<Loans>,
 }
 
 impl Manager {
-    pub(crate) fn new(dialer: Arc<Dialer>, acquire_timeout: Duration, instruments: Arc<Instruments>) -> Self {
-        Self {
-            dialer,
-            acquire_timeout,
-            instruments,
-            epoch: Instant::now(),
-            distrusted_before: AtomicU64::new(0),
-        }
+    pub(crate) fn new(dialer: Arc<Dialer>, loans: Arc<Loans>) -> Self {
+        Self { dialer, loans }
     }
-
-    fn deadline(&self) -> Instant {
-        DEADLINE
-            .try_with(|deadline| *deadline)
-            .unwrap_or_else(|_| Instant::now() + self.acquire_timeout)
-    }
-
-    fn discard(&self, reason: &'static str) -> RecycleResult<Error> {
-        self.instruments.discarded(reason);
-        Err(RecycleError::message(reason))
-    }
-}
-
-fn milliseconds(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 impl managed::Manager for Manager {
-    type Type = Conn;
+    // Boxed, because it is moved several times at every checkout.
+    type Type = Box<Conn>;
     type Error = Error;
 
-    async fn create(&self) -> Result<Conn> {
-        let deadline = self.deadline();
-        if deadline <= Instant::now() {
-            let reason = "connections that sat idle did not answer";
-            let subject = &self.dialer.subject;
-            return Err(
-                Error::timeout("get a connection", subject, Phase::Recycling, reason)
-                    .after(self.dialer.breaker.cause()),
-            );
-        }
-        self.dialer.connect(deadline).await
+    async fn create(&self) -> Result<Box<Conn>> {
+        let Ok(deadline) = DEADLINE.try_with(|deadline| *deadline) else {
+            return Err(none_idle());
+        };
+        let conn = self.dialer.connect(deadline).await?;
+        self.loans.register(&conn.slot);
+        Ok(Box::new(conn))
     }
 
-    async fn recycle(&self, conn: &mut Conn, _: &Metrics) -> RecycleResult<Error> {
-        if !conn.is_usable() {
-            return self.discard("closed");
-        }
-        if conn.has_lived() {
-            return self.discard("lifetime");
-        }
-        let idle = conn.returned.elapsed();
-        if idle < TESTED_AFTER {
-            return Ok(());
-        }
-        let given_back = milliseconds(conn.returned.saturating_duration_since(self.epoch));
-        if given_back < self.distrusted_before.load(Ordering::Relaxed) {
-            return self.discard("distrusted");
-        }
-        let left = self
-            .deadline()
-            .saturating_duration_since(Instant::now())
-            .min(TEST_TIMEOUT);
-        match tokio::time::timeout(left, conn.client.check_connection()).await {
-            Ok(Ok(())) => Ok(()),
-            _ => {
-                self.distrusted_before
-                    .store(milliseconds(self.epoch.elapsed()), Ordering::Relaxed);
-                self.discard("failed_test")
-            }
-        }
+    async fn recycle(&self, _: &mut Box<Conn>, _: &Metrics) -> RecycleResult<Error> {
+        Ok(())
     }
+}
+
+/// Never shown: it sends the caller to open a connection. Made once, because it is made often.
+fn none_idle() -> Error {
+    static NONE: std::sync::OnceLock<Error> = std::sync::OnceLock::new();
+    let make = || {
+        Error::new(
+            ErrorKind::Saturated,
+            "get a connection",
+            "the pool",
+            "none is idle",
+        )
+    };
+    NONE.get_or_init(make).clone()
 }

@@ -20,10 +20,13 @@ pub(crate) struct Instruments {
     pub(crate) idle: Gauge,
     pub(crate) waiting: Gauge,
     pub(crate) server_max: Gauge,
+    pub(crate) instances: Gauge,
+    pool: &'static str,
 }
 
 impl Instruments {
-    pub(crate) fn new() -> Self {
+    /// `pool` is the label of all that is about one pool: `main` or `replica`.
+    pub(crate) fn new(pool: &'static str) -> Self {
         describe_histogram!(
             "zhuji_db_acquire_seconds",
             Unit::Seconds,
@@ -60,6 +63,26 @@ impl Instruments {
         describe_gauge!("zhuji_db_pool_in_use", "Connections in the hands of callers");
         describe_gauge!("zhuji_db_pool_idle", "Connections that wait for a caller");
         describe_gauge!("zhuji_db_pool_waiting", "Callers that wait for a connection");
+        describe_counter!(
+            "zhuji_db_held_for_long_total",
+            "Connections held for longer than DB_LEAK_AFTER"
+        );
+        describe_counter!(
+            "zhuji_db_slow_queries_total",
+            "Statements that took longer than DB_SLOW_QUERY"
+        );
+        describe_counter!(
+            "zhuji_db_transaction_retries_total",
+            "Transactions run again after a conflict with others"
+        );
+        describe_counter!(
+            "zhuji_db_replica_fallbacks_total",
+            "Readers that went to the primary because the replica did not answer"
+        );
+        describe_gauge!(
+            "zhuji_db_instances",
+            "Instances of this service with a connection"
+        );
         describe_gauge!(
             "zhuji_db_server_connections",
             "Client connections on the server, by database"
@@ -69,17 +92,19 @@ impl Instruments {
             "Client connections the server allows"
         );
         Self {
-            acquire: histogram!("zhuji_db_acquire_seconds"),
-            hold: histogram!("zhuji_db_hold_seconds"),
-            dial: histogram!("zhuji_db_dial_seconds"),
-            dial_failures: counter!("zhuji_db_dial_failures_total"),
-            statement_timeouts: counter!("zhuji_db_statement_timeouts_total"),
-            max: gauge!("zhuji_db_pool_max"),
-            size: gauge!("zhuji_db_pool_size"),
-            in_use: gauge!("zhuji_db_pool_in_use"),
-            idle: gauge!("zhuji_db_pool_idle"),
-            waiting: gauge!("zhuji_db_pool_waiting"),
+            acquire: histogram!("zhuji_db_acquire_seconds", "pool" => pool),
+            hold: histogram!("zhuji_db_hold_seconds", "pool" => pool),
+            dial: histogram!("zhuji_db_dial_seconds", "pool" => pool),
+            dial_failures: counter!("zhuji_db_dial_failures_total", "pool" => pool),
+            statement_timeouts: counter!("zhuji_db_statement_timeouts_total", "pool" => pool),
+            max: gauge!("zhuji_db_pool_max", "pool" => pool),
+            size: gauge!("zhuji_db_pool_size", "pool" => pool),
+            in_use: gauge!("zhuji_db_pool_in_use", "pool" => pool),
+            idle: gauge!("zhuji_db_pool_idle", "pool" => pool),
+            waiting: gauge!("zhuji_db_pool_waiting", "pool" => pool),
             server_max: gauge!("zhuji_db_server_max_connections"),
+            instances: gauge!("zhuji_db_instances"),
+            pool,
         }
     }
 
@@ -98,7 +123,7 @@ impl Instruments {
             (ErrorKind::Closed, _) => "closed",
             _ => "unreachable",
         };
-        counter!("zhuji_db_acquire_failures_total", "reason" => reason).increment(1);
+        counter!("zhuji_db_acquire_failures_total", "pool" => self.pool, "reason" => reason).increment(1);
     }
 
     pub(crate) fn held(&self, time: Duration) {
@@ -118,7 +143,23 @@ impl Instruments {
     }
 
     pub(crate) fn discarded(&self, reason: &'static str) {
-        counter!("zhuji_db_discarded_total", "reason" => reason).increment(1);
+        counter!("zhuji_db_discarded_total", "pool" => self.pool, "reason" => reason).increment(1);
+    }
+
+    pub(crate) fn held_for_long(&self) {
+        counter!("zhuji_db_held_for_long_total", "pool" => self.pool).increment(1);
+    }
+
+    pub(crate) fn slow_query(&self) {
+        counter!("zhuji_db_slow_queries_total", "pool" => self.pool).increment(1);
+    }
+
+    pub(crate) fn retried(&self) {
+        counter!("zhuji_db_transaction_retries_total", "pool" => self.pool).increment(1);
+    }
+
+    pub(crate) fn fell_back(&self) {
+        counter!("zhuji_db_replica_fallbacks_total").increment(1);
     }
 
     pub(crate) fn server_connections(&self, database: &str, count: f64) {

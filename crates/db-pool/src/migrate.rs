@@ -69,7 +69,12 @@ impl DbPool {
         };
         let conn = run.connect().await?;
         run.lock(&conn).await?;
-        let result = run.apply(&conn, migrations).await;
+        let mut result = run.apply(&conn, migrations).await;
+        if result.is_ok()
+            && let Err(error) = self.shared.grant_roles(&conn.client, schema, TABLE).await
+        {
+            result = Err(error.doing("migrate"));
+        }
         // Closing the connection gives the lock back as well; this does it before the call returns.
         let _ = conn
             .client
@@ -107,10 +112,10 @@ struct Run<'a> {
 
 impl Run<'_> {
     async fn connect(&self) -> Result<Conn> {
-        let dialer = &self.pool.shared.direct;
-        let deadline = Instant::now() + self.pool.shared.acquire_timeout;
+        let dialer = self.pool.shared.direct("migrate")?;
+        let deadline = Instant::now() + self.pool.shared.limits.acquire_timeout;
         let conn = loop {
-            match dialer.dial(None).await {
+            match dialer.dial("migrate", None).await {
                 Ok(conn) => break conn,
                 Err(error) if error.is_retryable() && Instant::now() < deadline => {
                     tokio::time::sleep(Duration::from_millis(50 + fastrand::u64(..200))).await;

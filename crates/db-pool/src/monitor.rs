@@ -4,7 +4,8 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 
 use crate::error::Result;
-use crate::pool::{DbPool, Shared};
+use crate::pool::DbPool;
+use crate::shared::Shared;
 
 /// How often the monitor looks.
 const EVERY: Duration = Duration::from_secs(60);
@@ -53,7 +54,7 @@ impl DbPool {
     /// Those of [`get`](Self::get) and [`query`](Self::query).
     pub async fn server_connections(&self) -> Result<ServerConnections> {
         // The type is hidden from users without pg_monitor, the database is not.
-        let rows = self
+        let rows = Self::of(std::sync::Arc::clone(&self.shared))
             .query(
                 "SELECT datname::text, count(*)::int8, current_setting('max_connections')::int8 \
                  FROM pg_catalog.pg_stat_activity \
@@ -82,15 +83,11 @@ impl DbPool {
     /// As [`spawn_monitor`](Self::spawn_monitor), at another pace.
     pub fn spawn_monitor_every(&self, every: Duration) -> MonitorGuard {
         let weak = std::sync::Arc::downgrade(&self.shared);
-        let scope = self.scope.clone();
         MonitorGuard(tokio::spawn(async move {
             let mut seen = BTreeMap::new();
             loop {
                 let Some(shared) = weak.upgrade() else { return };
-                let pool = DbPool {
-                    shared,
-                    scope: scope.clone(),
-                };
+                let pool = Self::of(shared);
                 match pool.server_connections().await {
                     Ok(found) => pool.shared.show_server(&found, &mut seen),
                     Err(error) => tracing::warn!(error = %error, "database connections could not be counted"),

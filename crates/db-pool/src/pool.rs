@@ -1,25 +1,31 @@
-use std::collections::HashMap;
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::panic::Location;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use deadpool::Runtime;
-use deadpool::managed::{Object, Pool, PoolError, QueueMode, Timeouts};
+use deadpool::managed::{Pool, QueueMode};
 use tokio_postgres::Row;
 use zhuji_config::Secret;
 
 use crate::config::DbConfig;
-use crate::connection::DbConnection;
+use crate::connection::{DbConnection, Held};
 use crate::dialer::{DialSettings, Dialer};
-use crate::error::{Error, ErrorKind, Phase, Result};
+use crate::error::{Error, ErrorKind, Result};
+use crate::gate::Gate;
 use crate::housekeeping;
+use crate::identity::Identity;
 use crate::lane::{ParameterTypes, Params};
-use crate::loans::Loans;
-use crate::manager::{DEADLINE, Manager};
+use crate::loans::{Loans, Place};
+use crate::manager::Manager;
 use crate::metrics::Instruments;
-use crate::planner::{Plan, PlannerInput, plan};
+use crate::planner::{Plan, PlannerInput};
+use crate::replica::Replica;
+use crate::roles::Roles;
 use crate::scope::Scope;
+use crate::shared::{Limits, Scopes, Shared};
+use crate::sizing::Sizing;
 use crate::transaction::{Transaction, TransactionOptions};
 use crate::url::Target;
 
@@ -30,131 +36,6 @@ use crate::url::Target;
 pub struct DbPool {
     pub(crate) shared: Arc<Shared>,
     pub(crate) scope: Arc<Scope>,
-}
-
-/// What all handles of a pool have in common.
-pub(crate) struct Shared {
-    pub(crate) pool: Pool<Manager>,
-    /// Where requests go.
-    pub(crate) dialer: Arc<Dialer>,
-    /// Where migrations and LISTEN go; the same unless there is a pooler.
-    pub(crate) direct: Arc<Dialer>,
-    pub(crate) acquire_timeout: Duration,
-    pub(crate) statement_timeout: Duration,
-    pub(crate) idle_timeout: Duration,
-    pub(crate) instruments: Arc<Instruments>,
-    pub(crate) loans: Loans,
-    pub(crate) types: ParameterTypes,
-    scopes: Mutex<HashMap<String, Arc<Scope>>>,
-    next_scope: AtomicU32,
-    epoch: Instant,
-    /// Microseconds after `epoch` when a connection last came back in working order; 0: never.
-    well_at: AtomicU64,
-    keeps_house: AtomicBool,
-    pub(crate) sizing: Sizing,
-}
-
-/// How large the pool may be, and why.
-pub(crate) struct Sizing {
-    fixed: Option<u32>,
-    input: PlannerInput,
-    max_connections_fixed: bool,
-    pub(crate) plan: Mutex<Option<Plan>>,
-}
-
-impl Shared {
-    pub(crate) fn gave_back_well(&self, at: Instant) {
-        let micros = at.saturating_duration_since(self.epoch).as_micros();
-        self.well_at.store(
-            u64::try_from(micros).unwrap_or(u64::MAX).max(1),
-            Ordering::Relaxed,
-        );
-    }
-
-    fn last_well(&self) -> Option<Instant> {
-        match self.well_at.load(Ordering::Relaxed) {
-            0 => None,
-            micros => Some(self.epoch + Duration::from_micros(micros)),
-        }
-    }
-
-    pub(crate) async fn acquire(&self) -> Result<Object<Manager>> {
-        let started = Instant::now();
-        let deadline = started + self.acquire_timeout;
-        let attempts = DEADLINE.scope(deadline, self.attempts(deadline));
-        let result = tokio::select! {
-            biased;
-            result = attempts => result,
-            // Polled only while there is nothing to hand out.
-            cause = self.dialer.breaker.gives_up(started, || self.last_well()) => {
-                Err(cause.doing("get a connection"))
-            }
-        };
-        match &result {
-            Ok(_) => self.instruments.acquired(started.elapsed()),
-            Err(error) => self.instruments.not_acquired(error),
-        }
-        result
-    }
-
-    async fn attempts(&self, deadline: Instant) -> Result<Object<Manager>> {
-        // The first look costs no timer: mostly there is a connection.
-        let mut looks_only = true;
-        loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            let wait = if looks_only { Duration::ZERO } else { left };
-            let timeouts = Timeouts {
-                wait: Some(wait),
-                create: None,
-                recycle: None,
-            };
-            match self.pool.timeout_get(&timeouts).await {
-                Err(PoolError::Timeout(_)) if looks_only => looks_only = false,
-                Ok(object) => return Ok(object),
-                Err(PoolError::Backend(error)) if may_pass(&error) => {
-                    // Without the permit in hand, so that a connection given back meanwhile finds a caller.
-                    let pause = Duration::from_millis(2 + fastrand::u64(..30));
-                    if Instant::now() + pause >= deadline {
-                        return Err(error);
-                    }
-                    tokio::time::sleep(pause).await;
-                }
-                Err(PoolError::Backend(error)) => return Err(error),
-                Err(PoolError::Closed) => return Err(self.closed()),
-                Err(_) => {
-                    let status = self.pool.status();
-                    let reason = format!(
-                        "{} of {} connections are in use and {} callers wait",
-                        self.loans.count(),
-                        status.max_size,
-                        status.waiting
-                    );
-                    return Err(self.timed_out(Phase::Waiting, reason));
-                }
-            }
-        }
-    }
-
-    fn timed_out(&self, phase: Phase, reason: String) -> Error {
-        Error::timeout("get a connection", &self.dialer.subject, phase, reason)
-            .after(self.dialer.breaker.cause())
-    }
-
-    fn closed(&self) -> Error {
-        Error::new(
-            ErrorKind::Closed,
-            "get a connection",
-            &self.dialer.subject,
-            "the pool was drained",
-        )
-    }
-}
-
-fn may_pass(error: &Error) -> bool {
-    matches!(
-        error.kind(),
-        ErrorKind::Unreachable | ErrorKind::TooManyConnections | ErrorKind::Disconnected
-    )
 }
 
 /// A pool in numbers.
@@ -184,7 +65,8 @@ impl fmt::Debug for DbPool {
 }
 
 impl DbPool {
-    /// A pool that has reached its server: opens one connection, reads the server's limits and plans its size by them.
+    /// A pool that has reached its server: reads the server's limits, counts the instances of the service, sizes itself by
+    /// both, and opens the connections that are kept warm (`min_idle`).
     ///
     /// # Errors
     /// The settings cannot be used, or the server cannot: within `acquire_timeout`, and after one second already when
@@ -192,6 +74,7 @@ impl DbPool {
     pub async fn connect(config: &DbConfig) -> Result<Self> {
         let pool = Self::new(config)?;
         pool.learn().await?;
+        pool.shared.warm().await;
         Ok(pool)
     }
 
@@ -201,145 +84,82 @@ impl DbPool {
     /// # Errors
     /// The settings cannot be used: [`ErrorKind::Config`].
     pub fn new(config: &DbConfig) -> Result<Self> {
-        let url = config.url.as_ref().ok_or_else(|| {
-            Error::config(
+        config.validate()?;
+        let direct = config.url.as_ref();
+        let pooled = config
+            .pooled_url
+            .as_ref()
+            .filter(|pooled| Some(*pooled) != direct);
+        let Some(requests) = pooled.or(direct) else {
+            return Err(Error::config(
                 "DATABASE_URL",
                 "it is not set: postgres://user:password@host:5432/database",
-            )
-        })?;
-        config.validate()?;
-        let instruments = Arc::new(Instruments::new());
-        let dialer = |variable: &str, url: &Secret, pooled: bool| {
-            let target = Target::parse(url.expose()).map_err(|reason| Error::config(variable, reason))?;
-            let settings = DialSettings {
-                pooled,
-                application_name: config.application_name.clone(),
-                statement_timeout: config.statement_timeout,
-                connect_timeout: config.connect_timeout,
-                max_lifetime: config.max_lifetime,
-                instruments: Arc::clone(&instruments),
-            };
-            let dialer = Dialer::new(target, settings).map_err(|reason| Error::config(variable, reason))?;
-            Ok::<_, Error>(Arc::new(dialer))
+            ));
         };
-        let direct = dialer("DATABASE_URL", url, false)?;
-        let requests = match &config.pooled_url {
-            Some(pooled) if pooled != url => dialer("DATABASE_POOLED_URL", pooled, true)?,
-            _ => Arc::clone(&direct),
+        let named = Target::parse(requests.expose())
+            .ok()
+            .and_then(|target| target.application_name);
+        let make = Make {
+            config,
+            identity: Identity::new(named.as_deref().unwrap_or(&config.application_name)),
         };
-        let input = PlannerInput {
-            instances: config.max_instances,
-            surge: config.surge_instances.unwrap_or(config.max_instances),
-            ..PlannerInput::new(config.max_connections.unwrap_or(100))
+        let replica = match &config.replica_url {
+            Some(url) => {
+                let instruments = Arc::new(Instruments::new("replica"));
+                let dialer = make.dialer("DATABASE_REPLICA_URL", url, false, "replica", &instruments)?;
+                Some(Replica::new(Arc::new(make.shared(
+                    dialer,
+                    None,
+                    None,
+                    instruments,
+                )?)))
+            }
+            None => None,
         };
-        let size = config.pool_size.unwrap_or_else(|| plan(&input).size);
-        let manager = Manager::new(
-            Arc::clone(&requests),
-            config.acquire_timeout,
-            Arc::clone(&instruments),
-        );
-        let pool = Pool::builder(manager)
-            .max_size(usize::try_from(size).unwrap_or(usize::MAX).max(1))
-            .queue_mode(QueueMode::Lifo)
-            .runtime(Runtime::Tokio1)
-            .build()
-            .map_err(|error| {
-                Error::new(ErrorKind::Config, "build the pool", &requests.subject, "refused").because(error)
-            })?;
-        let shared = Shared {
-            pool,
-            dialer: requests,
+        let instruments = Arc::new(Instruments::new("main"));
+        let direct = match direct {
+            Some(url) => Some(make.dialer("DATABASE_URL", url, false, "main", &instruments)?),
+            None => None,
+        };
+        let dialer = match (pooled, &direct) {
+            (Some(url), _) => make.dialer("DATABASE_POOLED_URL", url, true, "main", &instruments)?,
+            (None, Some(direct)) => Arc::clone(direct),
+            (None, None) => make.dialer("DATABASE_URL", requests, false, "main", &instruments)?,
+        };
+        Ok(Self::of(Arc::new(make.shared(
+            dialer,
             direct,
-            acquire_timeout: config.acquire_timeout,
-            statement_timeout: config.statement_timeout,
-            idle_timeout: config.idle_timeout,
+            replica,
             instruments,
-            loans: Loans::default(),
-            types: ParameterTypes::default(),
-            scopes: Mutex::default(),
-            next_scope: AtomicU32::new(Scope::SERVER_DEFAULT + 1),
-            epoch: Instant::now(),
-            well_at: AtomicU64::new(0),
-            keeps_house: AtomicBool::new(false),
-            sizing: Sizing {
-                fixed: config.pool_size,
-                input,
-                max_connections_fixed: config.max_connections.is_some(),
-                plan: Mutex::new(None),
-            },
-        };
-        Ok(Self {
-            shared: Arc::new(shared),
-            scope: Scope::server_default(),
-        })
+        )?)))
     }
 
-    /// Reads the server's limits and sizes the pool by them. Once; further calls do nothing.
-    pub(crate) async fn learn(&self) -> Result<()> {
-        let sizing = &self.shared.sizing;
-        let known = sizing
-            .plan
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .is_some();
-        let connection = self.get().await?;
-        if known {
-            return Ok(());
+    /// The handle that is not scoped.
+    pub(crate) fn of(shared: Arc<Shared>) -> Self {
+        Self {
+            shared,
+            scope: Scope::server_default(),
         }
-        let rows = connection
-            .query(
-                "SELECT name, setting FROM pg_catalog.pg_settings WHERE name IN \
-                 ('max_connections', 'superuser_reserved_connections', 'reserved_connections')",
-                &[],
-            )
-            .await?;
-        drop(connection);
-        let mut input = sizing.input;
-        input.superuser_reserved = 0;
-        for row in &rows {
-            let value: u32 = row.get::<_, &str>(1).parse().unwrap_or(0);
-            match row.get::<_, &str>(0) {
-                "max_connections" if !sizing.max_connections_fixed => input.max_connections = value,
-                "superuser_reserved_connections" | "reserved_connections" => {
-                    input.superuser_reserved += value
-                }
-                _ => {}
-            }
-        }
-        let made = plan(&input);
-        let size = sizing.fixed.unwrap_or(made.size).max(1);
-        made.report(sizing.fixed);
-        *sizing.plan.lock().unwrap_or_else(PoisonError::into_inner) = Some(made);
-        self.shared
-            .pool
-            .resize(usize::try_from(size).unwrap_or(usize::MAX));
-        Ok(())
     }
 
     /// How the size was found; `None` before the server was reached.
     pub fn plan(&self) -> Option<Plan> {
-        self.shared
-            .sizing
-            .plan
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.shared.sizing.plan()
     }
 
-    /// A handle of the same pool that works in this schema: unqualified names mean tables there, then in `public`.
+    /// A handle of the same pool that works in this schema: unqualified names mean tables there, then in `public`, and
+    /// where the server has roles for modules ([`ModuleRoles`](crate::ModuleRoles)), nothing else can be seen.
     ///
     /// The schema need not exist; [`migrate`](Self::migrate) creates it. A name PostgreSQL cannot have is reported by
     /// the first use.
     #[must_use]
     pub fn scoped(&self, schema: &str) -> Self {
-        let mut scopes = self.shared.scopes.lock().unwrap_or_else(PoisonError::into_inner);
-        let scope = scopes.entry(schema.to_owned()).or_insert_with(|| {
-            let id = self.shared.next_scope.fetch_add(1, Ordering::Relaxed);
-            Scope::of(id, schema)
-        });
         Self {
             shared: Arc::clone(&self.shared),
-            scope: Arc::clone(scope),
+            scope: self
+                .shared
+                .scopes
+                .get(Some(schema), self.scope.read_only, &self.shared.roles),
         }
     }
 
@@ -356,16 +176,34 @@ impl DbPool {
     /// # Errors
     /// [`ErrorKind::Saturated`] when all connections were busy; the cause when none could be opened;
     /// [`Error::phase`] says where the time went.
-    pub async fn get(&self) -> Result<DbConnection> {
+    #[track_caller]
+    pub fn get(&self) -> impl Future<Output = Result<DbConnection>> + Send {
+        self.take(Location::caller())
+    }
+
+    pub(crate) async fn take(&self, place: Place) -> Result<DbConnection> {
         if let Some(reason) = self.scope.invalid {
             let subject = format!("schema {:?}", self.scope.schema.as_deref().unwrap_or_default());
             return Err(Error::new(ErrorKind::Config, "get a connection", subject, reason));
         }
-        if !self.shared.keeps_house.swap(true, Ordering::Relaxed) {
-            housekeeping::start(self);
+        let shared = &self.shared;
+        if !shared.keeps_house.load(Ordering::Relaxed) && !shared.keeps_house.swap(true, Ordering::Relaxed) {
+            housekeeping::start(shared);
         }
-        let object = self.shared.acquire().await?;
-        let connection = DbConnection::new(object, Arc::clone(&self.shared), Arc::clone(&self.scope));
+        if self.scope.read_only && shared.replica.is_some() {
+            // Boxed, because taking from the replica's pool is this function again.
+            if let Some(connection) = Box::pin(self.take_from_replica(place)).await? {
+                return Ok(connection);
+            }
+        }
+        let (object, taken) = shared.acquire().await?;
+        let connection = DbConnection::new(
+            Held::Pool(object),
+            Arc::clone(shared),
+            Arc::clone(&self.scope),
+            taken,
+            place,
+        );
         connection.enter_scope().await?;
         Ok(connection)
     }
@@ -428,53 +266,156 @@ impl DbPool {
     ///
     /// # Errors
     /// What `work` returns, and those of [`get`](Self::get) and [`Transaction::commit`], turned into its error type.
-    pub async fn transaction<T, E, F>(&self, work: F) -> Result<T, E>
+    #[track_caller]
+    pub fn transaction<T, E, F>(&self, work: F) -> impl Future<Output = Result<T, E>>
     where
         E: From<Error>,
         F: AsyncFnOnce(&mut Transaction<'_>) -> Result<T, E>,
     {
-        self.transaction_with(TransactionOptions::default(), work).await
+        let place = Location::caller();
+        async move {
+            let mut connection = self.take(place).await?;
+            let transaction = connection.transaction().await?;
+            transaction.run(work).await.0
+        }
     }
 
-    /// As [`transaction`](Self::transaction), with an isolation level or read only.
+    /// As [`transaction`](Self::transaction), with an isolation level, read only, and run again when others got in its
+    /// way: after a serialization failure (40001) or a deadlock (40P01), whatever error `work` made of it, at most
+    /// [`retries`](TransactionOptions::retries) times (3), with random pauses of up to half a second between them and no
+    /// connection held meanwhile.
+    ///
+    /// What `work` does besides the database is done again as well. A commit whose answer was lost is never repeated.
     ///
     /// # Errors
     /// As [`transaction`](Self::transaction).
-    pub async fn transaction_with<T, E, F>(&self, options: TransactionOptions, work: F) -> Result<T, E>
+    #[track_caller]
+    pub fn transaction_with<T, E, F>(
+        &self,
+        options: TransactionOptions,
+        mut work: F,
+    ) -> impl Future<Output = Result<T, E>>
     where
         E: From<Error>,
-        F: AsyncFnOnce(&mut Transaction<'_>) -> Result<T, E>,
+        F: AsyncFnMut(&mut Transaction<'_>) -> Result<T, E>,
     {
-        let mut connection = self.get().await?;
-        let mut transaction = connection.transaction_with(options).await?;
-        match work(&mut transaction).await {
-            Ok(value) => {
-                transaction.commit().await?;
-                Ok(value)
-            }
-            Err(error) => {
-                // The error to tell is the caller's; a connection that cannot roll back is not given on.
-                let _ = transaction.rollback().await;
-                Err(error)
+        let place = Location::caller();
+        async move {
+            let mut retry = 0;
+            loop {
+                let mut connection = self.take(place).await?;
+                let transaction = connection.transaction_with(options).await?;
+                let (result, conflict) = transaction.run(&mut work).await;
+                drop(connection);
+                if result.is_ok() || !conflict || retry >= options.retries {
+                    return result;
+                }
+                self.shared.instruments.retried();
+                let longest = 10_u64 << retry.min(5);
+                tokio::time::sleep(Duration::from_millis(fastrand::u64(..=longest))).await;
+                retry += 1;
             }
         }
     }
 
     /// The pool in numbers.
     pub fn status(&self) -> PoolStatus {
-        let status = self.shared.pool.status();
-        let in_use = self.shared.loans.count();
+        let shared = &self.shared;
+        let (size, in_use) = (shared.pool.status().size, shared.loans.count());
         PoolStatus {
-            max: status.max_size,
-            size: status.size,
+            max: shared.gate.limit(),
+            size,
             in_use,
-            idle: status.size.saturating_sub(in_use),
-            waiting: status.waiting,
+            idle: size.saturating_sub(in_use),
+            waiting: shared.gate.waiting(),
         }
     }
 
     /// Whether requests go through a transaction-mode pooler (`DATABASE_POOLED_URL`).
     pub fn is_pooled(&self) -> bool {
         self.shared.dialer.pooled
+    }
+}
+
+/// Puts pools together.
+struct Make<'a> {
+    config: &'a DbConfig,
+    identity: Identity,
+}
+
+impl Make<'_> {
+    fn dialer(
+        &self,
+        variable: &str,
+        url: &Secret,
+        pooled: bool,
+        purpose: &'static str,
+        instruments: &Arc<Instruments>,
+    ) -> Result<Arc<Dialer>> {
+        let config = self.config;
+        let target = Target::parse(url.expose()).map_err(|reason| Error::config(variable, reason))?;
+        let settings = DialSettings {
+            pooled,
+            identity: self.identity.clone(),
+            purpose,
+            statement_timeout: config.statement_timeout,
+            connect_timeout: config.connect_timeout,
+            max_lifetime: config.max_lifetime,
+            instruments: Arc::clone(instruments),
+        };
+        let dialer = Dialer::new(target, settings).map_err(|reason| Error::config(variable, reason))?;
+        Ok(Arc::new(dialer))
+    }
+
+    fn shared(
+        &self,
+        dialer: Arc<Dialer>,
+        direct: Option<Arc<Dialer>>,
+        replica: Option<Replica>,
+        instruments: Arc<Instruments>,
+    ) -> Result<Shared> {
+        let config = self.config;
+        let input = PlannerInput {
+            instances: config.max_instances,
+            surge: config.surge_instances.unwrap_or(config.max_instances),
+            other: config.other_connections,
+            ..PlannerInput::new(config.max_connections.unwrap_or(100))
+        };
+        let follows = config.adaptive && !dialer.pooled;
+        let sizing = Sizing::new(config.pool_size, input, config.max_connections.is_some(), follows);
+        let loans = Arc::new(Loans::default());
+        let pool = Pool::builder(Manager::new(Arc::clone(&dialer), Arc::clone(&loans)))
+            .max_size(sizing.limit())
+            .queue_mode(QueueMode::Lifo)
+            .runtime(Runtime::Tokio1)
+            .build()
+            .map_err(|error| {
+                Error::new(ErrorKind::Config, "build the pool", &dialer.subject, "refused").because(error)
+            })?;
+        Ok(Shared {
+            pool,
+            gate: Gate::new(sizing.limit()),
+            roles: Roles::new(config.module_roles, &dialer.target.database),
+            limits: Limits {
+                acquire_timeout: config.acquire_timeout,
+                statement_timeout: config.statement_timeout,
+                idle_timeout: config.idle_timeout,
+                min_idle: usize::try_from(config.min_idle).unwrap_or(usize::MAX),
+                leak_after: config.leak_after,
+                slow_query: config.slow_query,
+            },
+            dialer,
+            direct,
+            replica,
+            instruments,
+            loans,
+            types: ParameterTypes::default(),
+            sizing,
+            scopes: Scopes::default(),
+            epoch: Instant::now(),
+            well_at: AtomicU64::new(0),
+            distrusted_before: AtomicU64::new(0),
+            keeps_house: AtomicBool::new(false),
+        })
     }
 }

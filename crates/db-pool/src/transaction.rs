@@ -1,4 +1,5 @@
 use std::fmt;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use deadpool_postgres::ClientWrapper;
@@ -7,14 +8,25 @@ use tokio_postgres::{IsolationLevel, Row};
 use crate::conn::Side;
 use crate::error::{ErrorKind, Result};
 use crate::lane::{Lane, Params};
-use crate::pool::Shared;
 use crate::scope::Scope;
+use crate::shared::Shared;
 
 /// How a transaction is begun.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub struct TransactionOptions {
     pub(crate) isolation: Option<IsolationLevel>,
     read_only: bool,
+    pub(crate) retries: u32,
+}
+
+impl Default for TransactionOptions {
+    fn default() -> Self {
+        Self {
+            isolation: None,
+            read_only: false,
+            retries: 3,
+        }
+    }
 }
 
 impl TransactionOptions {
@@ -29,6 +41,14 @@ impl TransactionOptions {
     #[must_use]
     pub fn read_only(mut self) -> Self {
         self.read_only = true;
+        self
+    }
+
+    /// How often [`DbPool::transaction_with`](crate::DbPool::transaction_with) runs it again after a serialization
+    /// failure or a deadlock. Default: 3.
+    #[must_use]
+    pub fn retries(mut self, retries: u32) -> Self {
+        self.retries = retries;
         self
     }
 }
@@ -58,6 +78,7 @@ impl<'a> Transaction<'a> {
         scope: &'a Scope,
         options: TransactionOptions,
     ) -> Result<Self> {
+        side.conflict.store(false, Ordering::Relaxed);
         let flight = side.in_flight();
         let client: &'a mut tokio_postgres::Client = &mut *client;
         let mut builder = client.build_transaction();
@@ -67,7 +88,7 @@ impl<'a> Transaction<'a> {
         if options.read_only {
             builder = builder.read_only(true);
         }
-        let begun = tokio::time::timeout(shared.statement_timeout, builder.start()).await;
+        let begun = tokio::time::timeout(shared.limits.statement_timeout, builder.start()).await;
         let raw = match begun {
             Ok(Ok(raw)) => raw,
             Ok(Err(error)) => {
@@ -79,7 +100,7 @@ impl<'a> Transaction<'a> {
                 return Err(error);
             }
             Err(_) => {
-                let reason = format!("no answer within {:?}", shared.statement_timeout);
+                let reason = format!("no answer within {:?}", shared.limits.statement_timeout);
                 return Err(crate::Error::timeout(
                     "begin a transaction",
                     &shared.dialer.subject,
@@ -94,17 +115,17 @@ impl<'a> Transaction<'a> {
             side,
             shared,
             scope,
-            statement_timeout: shared.statement_timeout,
+            statement_timeout: shared.limits.statement_timeout,
         };
-        if shared.dialer.pooled {
-            let timeout = shared.statement_timeout.as_millis();
-            let settings = format!("SET LOCAL statement_timeout = {timeout};{}", scope.set_local);
+        if side.pooled {
+            let timeout = shared.limits.statement_timeout.as_millis();
+            let settings = format!("SET LOCAL statement_timeout = {timeout};{}", scope.set_local());
             this.batch_execute(&settings).await?;
         }
         Ok(this)
     }
 
-    fn lane(&self) -> Lane<'_> {
+    pub(crate) fn lane(&self) -> Lane<'_> {
         Lane {
             client: self.raw.client(),
             side: self.side,
@@ -112,6 +133,30 @@ impl<'a> Transaction<'a> {
             scope: self.scope,
             in_transaction: true,
             statement_timeout: self.statement_timeout,
+        }
+    }
+
+    /// Runs `work` and ends the transaction. Says besides whether others got in the way (40001, 40P01): nothing took
+    /// effect then, and running it again may go well.
+    pub(crate) async fn run<T, E, F>(mut self, work: F) -> (Result<T, E>, bool)
+    where
+        E: From<crate::Error>,
+        F: AsyncFnOnce(&mut Transaction<'_>) -> Result<T, E>,
+    {
+        match work(&mut self).await {
+            Ok(value) => match self.commit().await {
+                Ok(()) => (Ok(value), false),
+                Err(error) => {
+                    let conflict = matches!(error.kind(), ErrorKind::Serialization | ErrorKind::Deadlock);
+                    (Err(error.into()), conflict)
+                }
+            },
+            Err(error) => {
+                let conflict = self.side.is(&self.side.conflict);
+                // The error to tell is the caller's; a connection that cannot roll back is not given on.
+                let _ = self.rollback().await;
+                (Err(error), conflict)
+            }
         }
     }
 
@@ -193,7 +238,7 @@ impl<'a> Transaction<'a> {
         }
     }
 
-    /// The driver's transaction, for what is not here: COPY, portals, row streams. It has no deadline of ours.
+    /// The driver's transaction, for what is not here: portals, row streams. It has no deadline of ours.
     pub fn as_raw(&self) -> &tokio_postgres::Transaction<'a> {
         &self.raw
     }
@@ -238,7 +283,7 @@ async fn end(
     shared: &Shared,
 ) -> Result<()> {
     let flight = side.in_flight();
-    match tokio::time::timeout(shared.statement_timeout, work).await {
+    match tokio::time::timeout(shared.limits.statement_timeout, work).await {
         Ok(Ok(())) => {
             flight.answered();
             Ok(())
@@ -257,7 +302,7 @@ async fn end(
         }
         Err(_) => {
             side.spoil();
-            let reason = format!("no answer within {:?}", shared.statement_timeout);
+            let reason = format!("no answer within {:?}", shared.limits.statement_timeout);
             Err(crate::Error::timeout(
                 operation,
                 &shared.dialer.subject,

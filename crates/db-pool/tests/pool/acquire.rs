@@ -55,7 +55,11 @@ async fn the_size_comes_from_the_server_unless_it_is_set() {
     let planned = DbPool::connect(&DbConfig::new(database.url())).await.unwrap();
     let plan = planned.plan().expect("the server was asked");
     assert_eq!(planned.status().max, usize::try_from(plan.size).unwrap());
-    assert_eq!(planned.status().size, 1, "the connection that asked is kept");
+    assert_eq!(
+        planned.status().size,
+        2,
+        "the warm minimum is open before anybody asks"
+    );
     let fixed = pool(&database, 3).await;
     assert_eq!(fixed.status().max, 3);
 }
@@ -75,13 +79,17 @@ async fn idle_connections_are_closed_and_broken_ones_never_handed_out() {
     let database = TestDatabase::new().await;
     let config = DbConfig {
         idle_timeout: Duration::from_millis(300),
+        min_idle: 1,
         ..config(&database, 4)
     };
     let pool = DbPool::connect(&config).await.unwrap();
     let all = tokio::join!(pool.get(), pool.get(), pool.get());
     assert_eq!(pool.status().size, 3);
     drop(all);
-    eventually("idle connections are closed", async || pool.status().size == 0).await;
+    eventually("idle connections are closed, down to the minimum", async || {
+        pool.status().size == 1
+    })
+    .await;
 
     let connection = pool.get().await.unwrap();
     let pid: i32 = connection
@@ -250,6 +258,8 @@ async fn a_full_server_makes_callers_wait_for_a_connection_given_back() {
     let held: Vec<_> = futures_util::future::join_all((0..5).map(|_| pool.get())).await;
     assert!(held.iter().all(Result::is_ok));
     let error = pool.get().await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::TooManyConnections, "{error}");
+    // The pool has made do with what there is: to the caller all are busy, and the cause is told.
+    assert_eq!(error.kind(), ErrorKind::Saturated, "{error}");
     assert_eq!(error.sql_state().map(|code| code.code()), Some("53300"));
+    assert_eq!(pool.status().max, 5);
 }

@@ -70,32 +70,32 @@ async fn what_the_pool_does_can_be_seen() {
     for _ in 0..3 {
         pool.query("SELECT 1", &[]).await.unwrap();
     }
-    assert_eq!(recorded.raw("zhuji_db_acquire_seconds"), 4);
-    assert_eq!(recorded.raw("zhuji_db_hold_seconds"), 4);
-    assert_eq!(recorded.raw("zhuji_db_dial_seconds"), 1);
+    assert_eq!(recorded.raw("zhuji_db_acquire_seconds{pool=main}"), 5);
+    assert_eq!(recorded.raw("zhuji_db_hold_seconds{pool=main}"), 5);
+    assert_eq!(recorded.raw("zhuji_db_dial_seconds{pool=main}"), 2);
 
     let held = tokio::join!(pool.get(), pool.get());
     assert_eq!(pool.get().await.unwrap_err().kind(), ErrorKind::Saturated);
     assert_eq!(
-        recorded.raw("zhuji_db_acquire_failures_total{reason=saturated}"),
+        recorded.raw("zhuji_db_acquire_failures_total{pool=main}{reason=saturated}"),
         1
     );
     eventually("the gauges are shown", async || {
-        recorded.gauge("zhuji_db_pool_in_use") == 2.0
+        recorded.gauge("zhuji_db_pool_in_use{pool=main}") == 2.0
     })
     .await;
     eventually("and the limit", async || {
-        recorded.gauge("zhuji_db_pool_max") == 2.0
+        recorded.gauge("zhuji_db_pool_max{pool=main}") == 2.0
     })
     .await;
     drop(held);
     eventually("the gauges follow", async || {
-        recorded.gauge("zhuji_db_pool_idle") == 2.0
+        recorded.gauge("zhuji_db_pool_idle{pool=main}") == 2.0
     })
     .await;
 
     pool.query("SELECT pg_sleep(5)", &[]).await.unwrap_err();
-    assert_eq!(recorded.raw("zhuji_db_statement_timeouts_total"), 1);
+    assert_eq!(recorded.raw("zhuji_db_statement_timeouts_total{pool=main}"), 1);
     let _monitor = pool.spawn_monitor();
     eventually("the server's connections are counted", async || {
         recorded.gauge("zhuji_db_server_max_connections") > 0.0
