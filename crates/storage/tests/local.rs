@@ -16,6 +16,8 @@ mod serving;
 #[path = "local/signing.rs"]
 mod signing;
 mod support;
+#[path = "local/syscalls.rs"]
+mod syscalls;
 
 use std::path::Path;
 
