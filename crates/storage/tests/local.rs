@@ -31,3 +31,13 @@ async fn open(root: &Path) -> Storage {
     };
     Storage::new(LocalAdapter::open(root, options).await.unwrap())
 }
+
+/// The full count of a long proof with `ZHUJI_TEST_FULL=1`, else a smaller one; says which.
+fn full_or(full: u64, fewer: u64) -> u64 {
+    let count = match std::env::var("ZHUJI_TEST_FULL").as_deref() {
+        Ok("1") => full,
+        _ => fewer,
+    };
+    println!("{count} of {full} rounds (all with ZHUJI_TEST_FULL=1)");
+    count
+}

@@ -470,3 +470,53 @@ impl StorageAdapter for LocalAdapter {
         Some(Arc::clone(&self.inner.signer))
     }
 }
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+    use crate::Storage;
+
+    /// A store on a kernel without `openat2`.
+    #[tokio::test]
+    async fn everything_works_segment_by_segment_too() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("outside")).unwrap();
+        std::fs::write(dir.path().join("outside/secret"), "outside").unwrap();
+        let path = dir.path().join("root");
+        let mut inner = open(&path, LocalOptions::default()).unwrap();
+        inner.root = inner.root.without_openat2();
+        let storage = Storage::new(LocalAdapter {
+            inner: Arc::new(inner),
+            path: path.clone(),
+            _sweeper: None,
+        });
+        let options = PutOptions::new().content_type("text/csv").metadata("n", "1");
+        storage
+            .upload_with("a/b/c", "content", options.clone())
+            .await
+            .unwrap();
+        let again = storage.upload_with("a/b/c", "other", options.create_only()).await;
+        assert_eq!(again.unwrap_err().kind(), ErrorKind::AlreadyExists);
+        storage.copy("a/b/c", "d/e").await.unwrap();
+        assert_eq!(storage.download("d/e").await.unwrap(), "content");
+        assert_eq!(storage.metadata("d/e").await.unwrap().user["n"], "1");
+        let page = storage.list("", ListOptions::new()).await.unwrap();
+        assert_eq!(page.entries.len(), 2);
+        std::os::unix::fs::symlink("../outside", path.join("link")).unwrap();
+        for result in [
+            storage.upload("link/secret", "x").await.map(drop),
+            storage.upload("link/new/x", "x").await.map(drop),
+            storage.copy("a/b/c", "link/secret").await.map(drop),
+            storage.download("link/secret").await.map(drop),
+            storage.delete("link/secret").await,
+        ] {
+            assert_eq!(result.unwrap_err().kind(), ErrorKind::Denied);
+        }
+        assert_eq!(
+            std::fs::read(dir.path().join("outside/secret")).unwrap(),
+            b"outside"
+        );
+        storage.delete("a/b/c").await.unwrap();
+        assert!(!path.join("a").exists());
+    }
+}

@@ -55,8 +55,9 @@ async fn a_killed_writer_with_sidecars_leaves_only_whole_objects() {
 async fn kill_and_look(sidecars: bool) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().to_str().unwrap();
-    let mut checked = 0;
-    for round in 0..20 {
+    let mut checked = 0_u64;
+    let rounds = crate::full_or(200, 12);
+    for round in 0..rounds {
         let mut command = Command::new(std::env::current_exe().unwrap());
         command
             .args(["--exact", "killed::writer", "--nocapture"])
@@ -69,7 +70,7 @@ async fn kill_and_look(sidecars: bool) {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        tokio::time::sleep(Duration::from_millis(60 + round * 11)).await;
+        tokio::time::sleep(Duration::from_millis(60 + round * 11 % 240)).await;
         // SIGKILL, to exactly the process that was started.
         child.kill().unwrap();
         child.wait().unwrap();
@@ -95,7 +96,8 @@ async fn kill_and_look(sidecars: bool) {
             "what the dead process left is swept at the next start"
         );
     }
-    assert!(checked > 20, "only {checked} objects were written");
+    println!("{rounds} writers killed, {checked} objects looked at, none torn or without metadata");
+    assert!(checked > rounds, "only {checked} objects were written");
 }
 
 #[tokio::test]
