@@ -154,6 +154,16 @@ pub struct OssConfig {
     /// Env: `ALIBABA_CLOUD_OIDC_TOKEN_FILE`. Default: none.
     #[config(env = "ALIBABA_CLOUD_OIDC_TOKEN_FILE")]
     pub oidc_token_file: Option<PathBuf>,
+    /// Use the RAM role of the ECS instance, when there are neither access keys nor an OIDC role: its name, or `auto`.
+    ///
+    /// Env: `ALIBABA_CLOUD_ECS_METADATA`. Default: none; the metadata service is never looked for.
+    #[config(env = "ALIBABA_CLOUD_ECS_METADATA", example = "auto")]
+    pub ecs_metadata: Option<String>,
+    /// Address that answers with temporary keys, when there is nothing of the above.
+    ///
+    /// Env: `ALIBABA_CLOUD_CREDENTIALS_URI`. Default: none.
+    #[config(env = "ALIBABA_CLOUD_CREDENTIALS_URI")]
+    pub credentials_uri: Option<Secret>,
 }
 
 /// How hard a local write is pushed to the disk.
@@ -251,11 +261,11 @@ fn check_oss(oss: &OssConfig, reader: &mut Reader<'_>) {
     for (variable, error) in oss::mistakes(oss) {
         reader.problem(problem(variable, &error));
     }
-    if oss.has_oidc_role() && oss.access_key_id.is_none() && oss.access_key_secret.is_none() {
+    if oss.has_temporary_keys() && oss.access_key_id.is_none() && oss.access_key_secret.is_none() {
         return;
     }
-    let because =
-        "STORAGE_TYPE is `oss` and there is no OIDC role (ALIBABA_CLOUD_ROLE_ARN and its two companions)";
+    let because = "STORAGE_TYPE is `oss` and there is neither an OIDC role (ALIBABA_CLOUD_ROLE_ARN and its two companions) \
+         nor ALIBABA_CLOUD_ECS_METADATA";
     reader.require("OSS_ACCESS_KEY_ID", oss.access_key_id.is_some(), because);
     reader.require("OSS_ACCESS_KEY_SECRET", oss.access_key_secret.is_some(), because);
 }
@@ -294,8 +304,12 @@ pub(crate) fn public_prefix(prefix: &str) -> Result<()> {
 }
 
 impl OssConfig {
-    pub(crate) fn has_oidc_role(&self) -> bool {
-        self.role_arn.is_some() && self.oidc_provider_arn.is_some() && self.oidc_token_file.is_some()
+    /// Whether the settings name a source of temporary keys.
+    pub(crate) fn has_temporary_keys(&self) -> bool {
+        let role = self.role_arn.is_some() && self.oidc_provider_arn.is_some();
+        (role && self.oidc_token_file.is_some())
+            || self.ecs_metadata.is_some()
+            || self.credentials_uri.is_some()
     }
 }
 

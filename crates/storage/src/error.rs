@@ -185,6 +185,32 @@ impl Error {
         self
     }
 
+    /// The same failure for somebody else who waited for the same thing. The causes come along as text.
+    pub(crate) fn repeated(&self) -> Self {
+        let Inner {
+            kind,
+            operation,
+            hint,
+            status,
+            retryable,
+            retry_after,
+            ..
+        } = *self.0;
+        Self(Box::new(Inner {
+            kind,
+            operation,
+            subject: self.0.subject.clone(),
+            why: self.0.why.clone(),
+            hint,
+            status,
+            code: self.0.code.clone(),
+            request_id: self.0.request_id.clone(),
+            retryable,
+            retry_after,
+            source: self.0.source.as_ref().map(|source| source.to_string().into()),
+        }))
+    }
+
     /// Why it failed, without operation, subject and hint.
     pub(crate) fn why(&self) -> &str {
         &self.0.why

@@ -40,7 +40,10 @@ pub use local::{LocalAdapter, LocalOptions};
 pub use memory::MemoryAdapter;
 pub use object::{ContentRange, Download, Entry, ListPage, Metadata, SignedUrl, Stored};
 pub use options::{ByteRange, GetOptions, ListOptions, MAX_PAGE, PutOptions, SignMethod, SignOptions};
-pub use oss::{Credentials, CredentialsProvider, OssAdapter, StaticCredentials};
+pub use oss::{
+    Credentials, CredentialsProvider, CredentialsSource, CredentialsUri, EcsRole, OidcRole, OssAdapter,
+    RefreshingCredentials, StaticCredentials,
+};
 #[cfg(feature = "oss-sdk")]
 pub use oss_sdk::OssSdkAdapter;
 pub use retry::RetryPolicy;

@@ -16,6 +16,8 @@ mod secrets;
 #[path = "oss/strangers.rs"]
 mod strangers;
 mod support;
+#[path = "oss/temporary.rs"]
+mod temporary;
 
 use zhuji_storage::{Storage, StorageFactory};
 use zhuji_testkit::oss::{OssServer, OssServerOptions};

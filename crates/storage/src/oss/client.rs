@@ -379,14 +379,24 @@ async fn small_body(answer: reqwest::Response) -> Vec<u8> {
 }
 
 /// The HTTP client of one adapter.
-pub(super) fn http_client(traffic: &Endpoint, needs_tls: bool) -> Result<reqwest::Client> {
+pub(super) fn http_client(traffic: &Endpoint) -> Result<reqwest::Client> {
+    client(traffic.is_https(), traffic.is_loopback())
+}
+
+/// A client for one question to a service that gives out credentials. Without TLS it is on this machine or beside it: no
+/// proxy is to see what it says.
+pub(super) fn source_client(tls: bool) -> Result<reqwest::Client> {
+    client(tls, !tls)
+}
+
+fn client(tls: bool, direct: bool) -> Result<reqwest::Client> {
     let failed = |why: &str, error: crate::BoxError| {
         Error::new(ErrorKind::Config, "configuration", "OSS", why).with_source(error)
     };
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut roots = RootCertStore::empty();
     // Reading the system's certificates takes milliseconds that a plain-text endpoint needn't pay.
-    if needs_tls || traffic.is_https() {
+    if tls {
         let found = rustls_native_certs::load_native_certs();
         roots.add_parsable_certificates(found.certs);
         if roots.is_empty() {
@@ -407,7 +417,7 @@ pub(super) fn http_client(traffic: &Endpoint, needs_tls: bool) -> Result<reqwest
         .connect_timeout(CONNECT)
         .pool_idle_timeout(KEEP_IDLE)
         .tcp_nodelay(true);
-    if traffic.is_loopback() {
+    if direct {
         builder = builder.no_proxy().dns_resolver(Arc::new(Loopback));
     }
     builder

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use zhuji_config::Secret;
 
-use super::oidc::OidcRole;
+use super::{credentials_uri::CredentialsUri, ecs::EcsRole, oidc::OidcRole, refresh::RefreshingCredentials};
 use crate::{Error, ErrorKind, OssConfig, Result};
 
 /// An access key, with the token and the end of life of a temporary one. `Debug` shows nothing of it.
@@ -94,15 +94,13 @@ impl CredentialsProvider for StaticCredentials {
     }
 }
 
-/// Access keys if there are any, else the OIDC role.
-pub(super) fn from_config(
-    config: &OssConfig,
-    http: &reqwest::Client,
-) -> Result<Arc<dyn CredentialsProvider>> {
+/// The first there is of: access keys, the OIDC role, the role of the ECS instance, the credentials URI. Nothing is asked for
+/// that the settings don't name: no program on a laptop looks for a metadata service.
+pub(super) fn from_config(config: &OssConfig, region: &str) -> Result<Arc<dyn CredentialsProvider>> {
     let refuse = |variable: &str, why: &str| {
         Error::new(ErrorKind::Config, "configuration", variable, why).with_hint(
             "set OSS_ACCESS_KEY_ID and OSS_ACCESS_KEY_SECRET, or ALIBABA_CLOUD_ROLE_ARN, \
-             ALIBABA_CLOUD_OIDC_PROVIDER_ARN and ALIBABA_CLOUD_OIDC_TOKEN_FILE",
+             ALIBABA_CLOUD_OIDC_PROVIDER_ARN and ALIBABA_CLOUD_OIDC_TOKEN_FILE, or ALIBABA_CLOUD_ECS_METADATA",
         )
     };
     match (&config.access_key_id, &config.access_key_secret) {
@@ -137,9 +135,31 @@ pub(super) fn from_config(
             "OSS_ACCESS_KEY_ID",
             "there is an access key secret and no id",
         )),
-        (None, None) => match OidcRole::from_config(config, http.clone()) {
-            Some(role) => Ok(Arc::new(role)),
+        (None, None) => match temporary(config, region) {
+            Some((name, credentials)) => {
+                tracing::info!(source = name, "OSS is used with temporary credentials");
+                Ok(Arc::new(credentials))
+            }
             None => Err(refuse("OSS_ACCESS_KEY_ID", "there are no credentials for OSS")),
         },
     }
+}
+
+fn temporary(config: &OssConfig, region: &str) -> Option<(&'static str, RefreshingCredentials)> {
+    if let (Some(role), Some(provider), Some(file)) = (
+        &config.role_arn,
+        &config.oidc_provider_arn,
+        &config.oidc_token_file,
+    ) {
+        let internal = if config.internal { "-vpc" } else { "" };
+        let endpoint = format!("https://sts{internal}.{region}.aliyuncs.com/");
+        let role = OidcRole::new(role, provider, file).endpoint(&endpoint);
+        return Some(("OIDC role", RefreshingCredentials::new(role)));
+    }
+    if let Some(role) = &config.ecs_metadata {
+        let role = EcsRole::new(Some(role.as_str()).filter(|role| *role != "auto"));
+        return Some(("ECS role", RefreshingCredentials::new(role)));
+    }
+    let uri = CredentialsUri::new(config.credentials_uri.as_ref()?.expose());
+    Some(("credentials URI", RefreshingCredentials::new(uri)))
 }

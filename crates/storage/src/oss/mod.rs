@@ -1,9 +1,12 @@
 //! Alibaba Cloud OSS.
 
 pub(crate) mod answer;
+mod ask;
 mod bucket;
 mod client;
 mod credentials;
+mod credentials_uri;
+mod ecs;
 pub(crate) mod endpoint;
 mod get;
 mod list;
@@ -11,6 +14,7 @@ mod multipart;
 mod oidc;
 mod parts;
 mod put;
+mod refresh;
 mod resume;
 mod sign;
 mod transport;
@@ -22,12 +26,18 @@ use std::{fmt, path::Path, sync::Arc};
 use async_trait::async_trait;
 use http::{HeaderMap, HeaderValue, Method, header};
 
-pub use self::credentials::{Credentials, CredentialsProvider, StaticCredentials};
 use self::{
     client::{Client, OBJECT_ACL, PUBLIC_READ, Payload, Request, http_client},
     put::{Receipt, unexpected},
     sign::{Query, Signer},
     xml::EtagBody,
+};
+pub use self::{
+    credentials::{Credentials, CredentialsProvider, StaticCredentials},
+    credentials_uri::CredentialsUri,
+    ecs::EcsRole,
+    oidc::OidcRole,
+    refresh::{CredentialsSource, RefreshingCredentials},
 };
 use crate::{
     Body, Download, Error, ErrorKind, GetOptions, Key, ListOptions, ListPage, Metadata, OssClientKind,
@@ -79,11 +89,10 @@ impl OssAdapter {
         let region = endpoint::region(oss.region.as_deref().ok_or_else(|| missing("OSS_REGION"))?)?;
         let bucket = endpoint::bucket(oss.bucket.as_deref().ok_or_else(|| missing("OSS_BUCKET"))?)?;
         let (traffic, public) = endpoint::endpoints(oss, config.public_url.as_ref(), &region, &bucket)?;
-        // The token service of a role is always behind TLS.
-        let http = http_client(&traffic, oss.has_oidc_role())?;
+        let http = http_client(&traffic)?;
         let credentials = match credentials {
             Some(credentials) => credentials,
-            None => credentials::from_config(oss, &http)?,
+            None => credentials::from_config(oss, &region)?,
         };
         let signer = Signer::new(oss.signature_version, &region, &bucket);
         let client = Arc::new(Client::new(

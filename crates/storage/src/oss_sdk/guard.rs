@@ -89,7 +89,7 @@ pub(crate) fn mistakes(config: &StorageConfig) -> Vec<(&'static str, Error)> {
         ),
         (
             "ALIBABA_CLOUD_ROLE_ARN",
-            oss.has_oidc_role() && oss.access_key_id.is_none(),
+            oss.has_temporary_keys() && oss.access_key_id.is_none(),
             "the SDK knows access keys only, no roles",
         ),
         (
