@@ -6,7 +6,9 @@ pub mod oss;
 mod ports;
 mod postgres;
 mod process;
+mod proxy;
 mod redis;
+mod sts;
 
 pub use http::http_client;
 pub use ports::free_port;
@@ -15,4 +17,6 @@ pub use postgres::{
     TestPostgres,
 };
 pub use process::ServerError;
+pub use proxy::{FaultProxy, Moment, ProxyFault};
 pub use redis::{DevRedis, REDIS_INSTALL_HINT, TestRedis};
+pub use sts::{FakeSts, StsEndpoint, StsFault};

@@ -16,6 +16,10 @@ use zhuji_testkit::oss::{AuthScheme, OssCredentials, OssServer, OssServerOptions
 
 #[path = "oss2/hostile.rs"]
 mod hostile;
+#[path = "oss2/proxy.rs"]
+mod proxy;
+#[path = "oss2/sts.rs"]
+mod sts;
 #[path = "oss2/wire.rs"]
 mod wire;
 

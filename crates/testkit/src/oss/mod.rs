@@ -45,4 +45,5 @@ pub use fault::Fault;
 pub use log::OssRequestRecord;
 pub use request::HostStyle;
 pub use server::{OssObjectInfo, OssServer, OssServerOptions};
+pub(crate) use server::{ServerHandle, random};
 pub use store::OssObjectType;

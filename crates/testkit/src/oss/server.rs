@@ -64,7 +64,7 @@ impl Default for OssServerOptions {
     }
 }
 
-fn random(length: usize) -> String {
+pub(crate) fn random(length: usize) -> String {
     std::iter::repeat_with(fastrand::alphanumeric)
         .take(length)
         .collect()
@@ -90,6 +90,20 @@ pub struct OssObjectInfo {
     pub headers: std::collections::BTreeMap<String, String>,
     /// Its own access control; `default` follows the bucket.
     pub acl: String,
+}
+
+/// What another service of this crate may do with a server.
+#[derive(Debug)]
+pub(crate) struct ServerHandle(Arc<Shared>);
+
+impl ServerHandle {
+    pub(crate) fn now(&self) -> Timestamp {
+        self.0.clock.now()
+    }
+
+    pub(crate) fn add_temporary_credentials(&self, credentials: OssCredentials, expires: Timestamp) {
+        self.0.keyring.add(credentials, expires);
+    }
 }
 
 /// A running OSS server on 127.0.0.1. It stops when it is dropped.
@@ -220,6 +234,10 @@ impl OssServer {
     /// `SecurityTokenExpired`.
     pub fn add_temporary_credentials(&self, credentials: OssCredentials, expires: Timestamp) {
         self.shared.keyring.add(credentials, expires);
+    }
+
+    pub(crate) fn handle(&self) -> ServerHandle {
+        ServerHandle(Arc::clone(&self.shared))
     }
 
     /// Refuses this key with `SecurityTokenExpired` from now on.

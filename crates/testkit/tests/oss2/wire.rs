@@ -74,6 +74,8 @@ pub(crate) struct Call {
     pub(crate) body: Vec<u8>,
     /// Replaces the `Authorization` header.
     pub(crate) authorization: Option<String>,
+    /// Another key pair than the server's first.
+    pub(crate) signer: Option<(String, String)>,
 }
 
 impl Call {
@@ -85,6 +87,7 @@ impl Call {
             headers: Vec::new(),
             body: Vec::new(),
             authorization: None,
+            signer: None,
         }
     }
 
@@ -105,6 +108,11 @@ impl Call {
 
     pub(crate) fn authorization(mut self, text: &str) -> Self {
         self.authorization = Some(text.to_owned());
+        self
+    }
+
+    pub(crate) fn signed_as(mut self, id: &str, secret: &str) -> Self {
+        self.signer = Some((id.to_owned(), secret.to_owned()));
         self
     }
 
@@ -192,15 +200,18 @@ impl Call {
             "OSS4-HMAC-SHA256\n{stamp}\n{scope}\n{}",
             hex::encode(Sha256::digest(canonical.as_bytes()))
         );
-        let mut key = format!("aliyun_v4{}", server.access_key_secret()).into_bytes();
+        let (id, secret) = match &self.signer {
+            Some((id, secret)) => (id.as_str(), secret.as_str()),
+            None => (server.access_key_id(), server.access_key_secret()),
+        };
+        let mut key = format!("aliyun_v4{secret}").into_bytes();
         for part in [day, server.region(), "oss", "aliyun_v4_request", &text] {
             let mut mac = Hmac::<Sha256>::new_from_slice(&key).expect("any length is allowed");
             mac.update(part.as_bytes());
             key = mac.finalize().into_bytes().to_vec();
         }
         format!(
-            "OSS4-HMAC-SHA256 Credential={}/{scope},Signature={}",
-            server.access_key_id(),
+            "OSS4-HMAC-SHA256 Credential={id}/{scope},Signature={}",
             hex::encode(key)
         )
     }
