@@ -4,6 +4,7 @@ mod cache;
 mod callers;
 mod db;
 mod field;
+mod jobs;
 mod load;
 mod machine;
 mod outage;
@@ -12,6 +13,7 @@ mod report;
 mod rounds;
 mod service;
 mod suite;
+mod versions;
 mod workspace;
 
 use std::path::PathBuf;
@@ -55,6 +57,8 @@ enum Suite {
     Db,
     /// The cache against moka, redis and deadpool-redis
     Cache,
+    /// The jobs against riverqueue, graphile_worker, apalis and pg-boss
+    Jobs,
 }
 
 fn main() -> ExitCode {
@@ -96,6 +100,7 @@ fn run(suites: &[Suite], args: &Args) -> anyhow::Result<()> {
             }
             Suite::Db => runtime.block_on(db::run(&plain)).context("suite db")?,
             Suite::Cache => runtime.block_on(cache::run(&plain)).context("suite cache")?,
+            Suite::Jobs => runtime.block_on(jobs::run(&plain)).context("suite jobs")?,
         }
     }
     Ok(())

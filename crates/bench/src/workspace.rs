@@ -35,6 +35,11 @@ impl Workspace {
         self.target.join("bench")
     }
 
+    /// Where peers are kept that cargo does not bring.
+    pub(crate) fn peers(&self) -> PathBuf {
+        self.target.join("bench-peers")
+    }
+
     /// Builds a binary of the product as it is released; cargo knows whether there is anything to do.
     pub(crate) fn build(&self, package: &str) -> anyhow::Result<PathBuf> {
         let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
