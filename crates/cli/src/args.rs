@@ -19,7 +19,7 @@ pub(crate) enum Command {
     /// Plans the sizes of a fleet's connection pools.
     #[command(
         after_help = "Example: zhuji plan --max-connections 400 --instances 10\n         \
-                            zhuji plan --max-connections 400 --instances 10 --per-second 500 --hold 20ms\n\
+                            zhuji plan --rds 4C8G --instances 10 --per-second 500 --hold 20ms\n\
                             Exit code: 0 OK, 3 TIGHT, 4 IMPOSSIBLE."
     )]
     Plan(Plan),
@@ -31,8 +31,14 @@ pub(crate) enum Command {
 #[derive(ClapArgs, Debug)]
 pub(crate) struct Plan {
     /// The server's `max_connections`.
+    #[arg(long, required_unless_present = "rds")]
+    pub(crate) max_connections: Option<u32>,
+    /// A size of RDS instead, such as `2C4G`: its connections and cores by the deployment guide.
+    #[arg(long, value_parser = crate::plan::Rds::parse)]
+    pub(crate) rds: Option<&'static crate::plan::Rds>,
+    /// Cores of the server; with them the plan says how many queries at a time it is best at.
     #[arg(long)]
-    pub(crate) max_connections: u32,
+    pub(crate) cores: Option<u32>,
     /// The largest number of instances.
     #[arg(long, default_value_t = 1)]
     pub(crate) instances: u32,
@@ -45,6 +51,12 @@ pub(crate) struct Plan {
     /// Slots of other services, people and tools.
     #[arg(long)]
     pub(crate) others: Option<u32>,
+    /// Weight of requests in each pool, against --jobs-weight.
+    #[arg(long, default_value_t = 3)]
+    pub(crate) web_weight: u32,
+    /// Weight of background jobs in each pool.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) jobs_weight: u32,
     /// Database operations per second of one instance at its peak; with --hold the plan says whether they fit.
     #[arg(long, requires = "hold")]
     pub(crate) per_second: Option<f64>,
