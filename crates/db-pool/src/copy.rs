@@ -1,11 +1,11 @@
 use std::fmt;
 use std::pin::Pin;
-use std::time::Duration;
+use std::time::Instant;
 
 use tokio_postgres::binary_copy::BinaryCopyInWriter;
 
 use crate::conn::InFlight;
-use crate::error::{Error, Phase, Result};
+use crate::error::{Error, ErrorKind, Phase, Result};
 use crate::lane::{Lane, Params};
 use crate::pool::DbPool;
 use crate::scope::quote;
@@ -19,7 +19,8 @@ pub struct CopyIn<'a> {
     writer: Pin<Box<BinaryCopyInWriter>>,
     lane: Lane<'a>,
     flight: InFlight<'a>,
-    limit: Duration,
+    deadline: Instant,
+    columns: usize,
     rows: u64,
 }
 
@@ -35,18 +36,40 @@ impl CopyIn<'_> {
     /// Adds a row: the values of the columns, in their order.
     ///
     /// # Errors
-    /// [`ErrorKind::Conversion`](crate::ErrorKind::Conversion) for a value of another type or another number of values, a lost connection, and
+    /// [`ErrorKind::Conversion`] for a value of another type or another number of values, a lost connection, and
     /// no progress for as long as a statement may take. What the server refuses comes with [`finish`](Self::finish) at
     /// the latest.
     pub async fn row(&mut self, values: Params<'_>) -> Result<()> {
+        if values.len() != self.columns {
+            let reason = format!(
+                "a row of {} columns, {} values were given",
+                self.columns,
+                values.len()
+            );
+            let subject = &self.lane.shared.dialer.subject;
+            return Err(Error::new(ErrorKind::Conversion, "copy", subject, reason));
+        }
+        // The server ends a copy that takes too long, and the driver does not tell before the end.
+        if Instant::now() >= self.deadline {
+            return Err(self.too_long());
+        }
+        let write = self.writer.as_mut().write(values);
+        // The timer is made only when a row has to wait.
         let result = tokio::select! {
             biased;
-            result = self.writer.as_mut().write(values) => result.map_err(|error| self.lane.failed("copy", error)),
-            // Made only when the first has to wait.
-            () = async { tokio::time::sleep(self.limit).await } => Err(no_answer(&self.lane, self.limit)),
+            result = write => Some(result),
+            () = async { tokio::time::sleep_until(self.deadline.into()).await } => None,
         };
-        self.rows += u64::from(result.is_ok());
-        result
+        match result {
+            Some(result) => result.map_err(|error| self.lane.failed("copy", error))?,
+            None => return Err(self.too_long()),
+        }
+        self.rows += 1;
+        Ok(())
+    }
+
+    fn too_long(&self) -> Error {
+        too_long(&self.lane)
     }
 
     /// Rows so far.
@@ -63,21 +86,22 @@ impl CopyIn<'_> {
             mut writer,
             lane,
             flight,
-            limit,
+            deadline,
             ..
         } = self;
-        match tokio::time::timeout(limit, writer.as_mut().finish()).await {
+        match tokio::time::timeout_at(deadline.into(), writer.as_mut().finish()).await {
             Ok(result) => {
                 flight.answered();
                 result.map_err(|error| lane.failed("copy", error))
             }
-            Err(_) => Err(no_answer(&lane, limit)),
+            Err(_) => Err(too_long(&lane)),
         }
     }
 }
 
-fn no_answer(lane: &Lane<'_>, limit: Duration) -> Error {
-    let reason = format!("no progress within {limit:?} (DB_STATEMENT_TIMEOUT)");
+fn too_long(lane: &Lane<'_>) -> Error {
+    let reason = format!("not done within {:?} (DB_STATEMENT_TIMEOUT)", lane.limit());
+    lane.shared.instruments.statement_timed_out();
     Error::timeout("copy", &lane.shared.dialer.subject, Phase::Reading, reason)
 }
 
@@ -92,6 +116,7 @@ impl Transaction<'_> {
     /// As [`query`](Self::query).
     pub async fn copy_in(&self, table: &str, columns: &[&str]) -> Result<CopyIn<'_>> {
         let lane = self.lane();
+        let deadline = Instant::now() + lane.limit();
         let table: Vec<String> = table.split('.').map(quote).collect();
         let columns: Vec<String> = columns.iter().map(|column| quote(column)).collect();
         let (table, columns) = (table.join("."), columns.join(", "));
@@ -105,12 +130,12 @@ impl Transaction<'_> {
         drop(statement);
         let sql = format!("COPY {table} ({columns}) FROM STDIN (FORMAT binary)");
         let sink = lane.guarded("copy", lane.client.copy_in(&sql)).await?;
-        let limit = lane.limit();
         Ok(CopyIn {
             writer: Box::pin(BinaryCopyInWriter::new(sink, &types)),
             flight: lane.side.in_flight(),
             lane,
-            limit,
+            deadline,
+            columns: types.len(),
             rows: 0,
         })
     }

@@ -30,6 +30,8 @@ pub struct PlannerInput {
     pub jobs_weight: u32,
     /// What one instance has to serve, if known.
     pub demand: Option<Demand>,
+    /// Cores of the server, if known: more queries than some four a core at the same time only queue inside it.
+    pub cores: Option<u32>,
 }
 
 /// The load of one instance.
@@ -56,6 +58,7 @@ impl PlannerInput {
             web_weight: 3,
             jobs_weight: 1,
             demand: None,
+            cores: None,
         }
     }
 
@@ -125,6 +128,13 @@ pub struct Plan {
     pub web: u32,
     /// Of these, for jobs.
     pub jobs: u32,
+    /// Connections kept open while nobody uses them.
+    pub min_idle: u32,
+    /// `CONNECTION LIMIT` of the service's role, so that it cannot take what others need, whatever happens: the budget.
+    pub connection_limit: u32,
+    /// How many queries at the same time the server is best at, from `2 × cores + 1` to `4 × cores`, if the cores were
+    /// given. A larger fleet of pools only moves the queue from the pools into the server.
+    pub active_target: Option<(u32, u32)>,
     /// Connections the fleet holds when every pool is full and a deployment is under way.
     pub peak: u32,
     /// What the rule of thumb would give each instance.
@@ -190,6 +200,14 @@ pub fn plan(input: &PlannerInput) -> Plan {
         size,
         web,
         jobs,
+        min_idle: size.min(2),
+        connection_limit: budget,
+        active_target: input.cores.map(|cores| {
+            (
+                cores.saturating_mul(2).saturating_add(1),
+                cores.saturating_mul(4).max(3),
+            )
+        }),
         peak: fleet.saturating_mul(size.saturating_add(input.listeners)),
         guide_size,
         guide_fits: guide_peak <= usable,
@@ -290,6 +308,99 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// A release in batches: each starts its new instances, waits for them, and ends as many old ones.
+    fn most_in_a_release(instances: u32, batch: u32, each: u32) -> u32 {
+        let (mut old, mut new, mut most) = (instances, 0, 0);
+        while old > 0 {
+            let step = batch.min(old);
+            new += step;
+            most = most.max((old + new) * each);
+            old -= step;
+        }
+        assert_eq!(new, instances);
+        most
+    }
+
+    #[test]
+    fn no_release_of_one_to_a_hundred_instances_exceeds_the_server() {
+        let (mut fitting, mut guide_broken) = (0, 0);
+        for max in [100, 400, 800, 1600] {
+            for instances in 1..=100_u32 {
+                for batch in [1, instances.div_ceil(4), instances] {
+                    let plan = fleet(max, instances, batch);
+                    if plan.verdict == Verdict::Impossible {
+                        continue;
+                    }
+                    fitting += 1;
+                    let most = most_in_a_release(instances, batch, plan.size + plan.input.listeners);
+                    assert!(
+                        most <= plan.budget,
+                        "{max} {instances} {batch}: {most} of {}",
+                        plan.budget
+                    );
+                    let usable = max - plan.input.superuser_reserved;
+                    let guide = most_in_a_release(instances, batch, plan.guide_size);
+                    assert!(guide <= usable || !plan.guide_fits, "{max} {instances} {batch}");
+                    guide_broken += u32::from(guide > usable);
+                }
+            }
+        }
+        assert!(fitting > 500 && guide_broken > 200, "{fitting} {guide_broken}");
+    }
+
+    #[test]
+    fn the_ways_out_lead_out() {
+        for (max, instances, per_second) in [
+            (60, 10, None),
+            (400, 100, None),
+            (400, 10, Some(2000.0)),
+            (20, 1, None),
+        ] {
+            let input = PlannerInput {
+                instances,
+                surge: instances,
+                demand: per_second.map(|per_second| Demand {
+                    per_second,
+                    hold: Duration::from_millis(20),
+                }),
+                ..PlannerInput::new(max)
+            };
+            let stuck = plan(&input);
+            assert_ne!(stuck.verdict, Verdict::Ok);
+            let number = |way: &str| way.split(' ').find_map(|word| word.parse::<u32>().ok());
+            let larger = PlannerInput {
+                max_connections: number(&stuck.advice[0]).expect("a size"),
+                ..input
+            };
+            assert_eq!(plan(&larger).verdict, Verdict::Ok, "{stuck:?}");
+            match number(&stuck.advice[1]).expect("a number of instances") {
+                0 => {}
+                fewer => {
+                    let fewer = PlannerInput {
+                        instances: fewer,
+                        surge: 0,
+                        ..input
+                    };
+                    assert_eq!(plan(&fewer).verdict, Verdict::Ok, "{stuck:?}");
+                }
+            }
+            assert!(stuck.advice[2].contains("DATABASE_POOLED_URL"));
+        }
+    }
+
+    #[test]
+    fn the_server_has_a_number_of_queries_it_is_best_at() {
+        let eight = plan(&PlannerInput {
+            cores: Some(8),
+            ..PlannerInput::new(1600)
+        });
+        assert_eq!(
+            (eight.active_target, eight.connection_limit),
+            (Some((17, 32)), eight.budget)
+        );
+        assert_eq!((eight.min_idle, fleet(400, 100, 100).min_idle), (2, 1));
     }
 
     #[test]

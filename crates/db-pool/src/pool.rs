@@ -275,8 +275,9 @@ impl DbPool {
         let place = Location::caller();
         async move {
             let mut connection = self.take(place).await?;
-            let transaction = connection.transaction().await?;
-            transaction.run(work).await.0
+            let mut transaction = connection.transaction().await?;
+            let result = work(&mut transaction).await;
+            transaction.conclude(result).await.0
         }
     }
 
@@ -284,6 +285,9 @@ impl DbPool {
     /// way: after a serialization failure (40001) or a deadlock (40P01), whatever error `work` made of it, at most
     /// [`retries`](TransactionOptions::retries) times (3), with random pauses of up to half a second between them and no
     /// connection held meanwhile.
+    ///
+    /// In a spawned task, give it what it needs by value (`async move`): the compiler cannot see yet that borrowing is
+    /// safe to send.
     ///
     /// What `work` does besides the database is done again as well. A commit whose answer was lost is never repeated.
     ///
@@ -304,8 +308,9 @@ impl DbPool {
             let mut retry = 0;
             loop {
                 let mut connection = self.take(place).await?;
-                let transaction = connection.transaction_with(options).await?;
-                let (result, conflict) = transaction.run(&mut work).await;
+                let mut transaction = connection.transaction_with(options).await?;
+                let result = work(&mut transaction).await;
+                let (result, conflict) = transaction.conclude(result).await;
                 drop(connection);
                 if result.is_ok() || !conflict || retry >= options.retries {
                     return result;

@@ -289,12 +289,15 @@ impl Shared {
     }
 
     fn saturated(&self) -> Error {
-        let reason = format!(
+        let mut reason = format!(
             "{} of {} connections are in use and {} callers wait",
             self.loans.count(),
             self.gate.limit(),
             self.gate.waiting()
         );
+        if self.sizing.was_refused() {
+            reason.push_str("; the server has refused more (53300)");
+        }
         Error::timeout("get a connection", &self.dialer.subject, Phase::Waiting, reason)
             .after(self.dialer.breaker.cause())
     }

@@ -136,14 +136,13 @@ impl<'a> Transaction<'a> {
         }
     }
 
-    /// Runs `work` and ends the transaction. Says besides whether others got in the way (40001, 40P01): nothing took
+    /// Ends the transaction as `result` says. Says besides whether others got in the way (40001, 40P01): nothing took
     /// effect then, and running it again may go well.
-    pub(crate) async fn run<T, E, F>(mut self, work: F) -> (Result<T, E>, bool)
-    where
-        E: From<crate::Error>,
-        F: AsyncFnOnce(&mut Transaction<'_>) -> Result<T, E>,
-    {
-        match work(&mut self).await {
+    pub(crate) async fn conclude<T, E: From<crate::Error>>(
+        self,
+        result: Result<T, E>,
+    ) -> (Result<T, E>, bool) {
+        match result {
             Ok(value) => match self.commit().await {
                 Ok(()) => (Ok(value), false),
                 Err(error) => {

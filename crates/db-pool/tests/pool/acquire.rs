@@ -260,6 +260,6 @@ async fn a_full_server_makes_callers_wait_for_a_connection_given_back() {
     let error = pool.get().await.unwrap_err();
     // The pool has made do with what there is: to the caller all are busy, and the cause is told.
     assert_eq!(error.kind(), ErrorKind::Saturated, "{error}");
-    assert_eq!(error.sql_state().map(|code| code.code()), Some("53300"));
+    assert!(error.to_string().contains("53300"), "{error}");
     assert_eq!(pool.status().max, 5);
 }

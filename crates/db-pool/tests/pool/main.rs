@@ -1,13 +1,20 @@
 //! The pool against a real PostgreSQL.
 
 mod acquire;
+mod adaptive;
+mod copy;
 mod health;
 mod metrics;
 mod monitor;
 mod outage;
+mod peers;
 mod pooled;
+mod replica;
+mod roles;
 mod scope;
 mod secrets;
+mod session;
+mod slow;
 mod transactions;
 
 use std::time::Duration;

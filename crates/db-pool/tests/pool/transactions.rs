@@ -196,3 +196,103 @@ async fn one_transaction_may_take_longer_than_the_others() {
         "the setting ended with it"
     );
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn serialization_failures_are_run_again_until_all_went_through() {
+    let database = TestDatabase::new().await;
+    let pool = with_table(&database, 4).await;
+    pool.batch_execute("CREATE TABLE counter (n int4); INSERT INTO counter VALUES (0)")
+        .await
+        .unwrap();
+    let options = TransactionOptions::default()
+        .isolation_level(IsolationLevel::Serializable)
+        .retries(50);
+    let tries = std::sync::Arc::new(std::sync::atomic::AtomicU32::new(0));
+    let tasks: Vec<_> = (0..8)
+        .map(|_| {
+            let (pool, tries) = (pool.clone(), std::sync::Arc::clone(&tries));
+            tokio::spawn(async move {
+                for _ in 0..5 {
+                    // The error is made into another on the way: that it was a conflict is known all the same.
+                    let tries = std::sync::Arc::clone(&tries);
+                    pool.transaction_with(options, async move |tx| {
+                        tries.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                        let row = tx
+                            .query_one("SELECT n FROM counter", &[])
+                            .await
+                            .map_err(Told::from)?;
+                        tx.execute("UPDATE counter SET n = $1", &[&(row.get::<_, i32>(0) + 1)])
+                            .await
+                            .map_err(Told::from)
+                    })
+                    .await?;
+                }
+                Ok::<_, Told>(())
+            })
+        })
+        .collect();
+    for task in tasks {
+        task.await.unwrap().unwrap();
+    }
+    let row = pool.query_one("SELECT n FROM counter", &[]).await.unwrap();
+    assert_eq!(row.get::<_, i32>(0), 40);
+    assert!(
+        tries.load(std::sync::atomic::Ordering::Relaxed) > 40,
+        "somebody met somebody"
+    );
+}
+
+#[derive(Debug)]
+struct Told(#[expect(dead_code, reason = "for the output of a failing test")] String);
+
+impl From<Error> for Told {
+    fn from(error: Error) -> Self {
+        Self(error.to_string())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_deadlock_is_run_again() {
+    let database = TestDatabase::new().await;
+    let pool = with_table(&database, 4).await;
+    pool.batch_execute("CREATE TABLE pair (id int4, n int4); INSERT INTO pair VALUES (1, 0), (2, 0)")
+        .await
+        .unwrap();
+    let met = std::sync::Arc::new(tokio::sync::Barrier::new(2));
+    let side = |first: i32, second: i32| {
+        let (pool, met) = (pool.clone(), std::sync::Arc::clone(&met));
+        tokio::spawn(async move {
+            let tries = std::sync::Arc::new(std::sync::atomic::AtomicU32::new(0));
+            let counted = std::sync::Arc::clone(&tries);
+            pool.transaction_with(TransactionOptions::default(), async move |tx| {
+                let add = "UPDATE pair SET n = n + 1 WHERE id = $1";
+                tx.execute(add, &[&first]).await?;
+                if counted.fetch_add(1, std::sync::atomic::Ordering::Relaxed) == 0 {
+                    // Both hold their first row now.
+                    met.wait().await;
+                }
+                tx.execute(add, &[&second]).await
+            })
+            .await
+            .map(|_| tries.load(std::sync::atomic::Ordering::Relaxed))
+        })
+    };
+    let (one, two) = (side(1, 2), side(2, 1));
+    let tries = one.await.unwrap().unwrap() + two.await.unwrap().unwrap();
+    assert_eq!(tries, 3, "one of them twice");
+    let sum: i64 = pool
+        .query_one("SELECT sum(n) FROM pair", &[])
+        .await
+        .unwrap()
+        .get(0);
+    assert_eq!(sum, 4);
+    // No more often than it was told to.
+    let error = pool
+        .transaction_with(TransactionOptions::default().retries(2), async |tx| {
+            tx.execute("DO $$ BEGIN RAISE EXCEPTION USING ERRCODE = '40001'; END $$", &[])
+                .await
+        })
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Serialization);
+}
