@@ -48,7 +48,7 @@ pub enum ErrorKind {
     Unavailable,
     /// This adapter can't do that.
     Unsupported,
-    /// The caller's own stream failed while it was being uploaded. Nothing was stored.
+    /// The caller's own stream or file failed, or the file changed, while it was being uploaded. Nothing was stored.
     Source,
     /// The multipart upload no longer exists on the server.
     UploadGone,
@@ -106,6 +106,7 @@ struct Inner {
     status: Option<u16>,
     code: Option<String>,
     request_id: Option<String>,
+    ec: Option<String>,
     retryable: bool,
     retry_after: Option<Duration>,
     source: Option<BoxError>,
@@ -129,6 +130,7 @@ impl Error {
             status: None,
             code: None,
             request_id: None,
+            ec: None,
             retryable,
             retry_after: None,
             source: None,
@@ -172,6 +174,12 @@ impl Error {
         self
     }
 
+    /// Adds the number under which OSS explains the refusal.
+    pub(crate) fn with_ec(mut self, ec: Option<String>) -> Self {
+        self.0.ec = ec;
+        self
+    }
+
     /// Adds a code that tells failures of the same kind apart.
     pub(crate) fn with_code(mut self, code: &str) -> Self {
         self.0.code = Some(code.to_owned());
@@ -205,6 +213,7 @@ impl Error {
             status,
             code: self.0.code.clone(),
             request_id: self.0.request_id.clone(),
+            ec: self.0.ec.clone(),
             retryable,
             retry_after,
             source: self.0.source.as_ref().map(|source| source.to_string().into()),
@@ -256,6 +265,11 @@ impl Error {
         self.0.code.as_deref()
     }
 
+    /// OSS's number of the exact cause (`0026-00000001`), to look up in its documentation. For people: numbers may change.
+    pub fn ec(&self) -> Option<&str> {
+        self.0.ec.as_deref()
+    }
+
     /// The server's id of the failed request, for a support ticket.
     pub fn request_id(&self) -> Option<&str> {
         self.0.request_id.as_deref()
@@ -272,6 +286,7 @@ impl fmt::Display for Error {
             status,
             code,
             request_id,
+            ec,
             ..
         } = &*self.0;
         write!(f, "storage {operation} of {subject:?} failed: {why}")?;
@@ -279,6 +294,9 @@ impl fmt::Display for Error {
             write!(f, " (status {status}")?;
             if let Some(code) = code {
                 write!(f, " {code}")?;
+            }
+            if let Some(ec) = ec {
+                write!(f, ", EC {ec}")?;
             }
             if let Some(id) = request_id {
                 write!(f, ", request id {id}")?;

@@ -5,6 +5,10 @@
 mod faults;
 #[path = "oss/files.rs"]
 mod files;
+#[path = "oss/others.rs"]
+mod others;
+#[path = "oss/phases.rs"]
+mod phases;
 #[path = "oss/refusals.rs"]
 mod refusals;
 #[path = "oss/resumed.rs"]

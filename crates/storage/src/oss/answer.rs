@@ -46,6 +46,7 @@ pub(crate) fn refusal(
         server_time,
         endpoint,
         ec,
+        canonical_request,
     } = parsed.unwrap_or_default();
 
     let (kind, hint) = classify(status, &code);
@@ -56,6 +57,9 @@ pub(crate) fn refusal(
         }
         (true, "NoSuchKey") => "there is no such object".to_owned(),
         (true, _) if kind == ErrorKind::NotFound => "there is no such object".to_owned(),
+        (true, "CallbackFailed") => {
+            "the object is stored, but the callback to the application failed".to_owned()
+        }
         (true, "NoSuchBucket") => "there is no such bucket in this region".to_owned(),
         (true, _) if message.is_empty() => format!("OSS refused ({kind})"),
         (true, _) => message
@@ -64,22 +68,28 @@ pub(crate) fn refusal(
             .map(|c| if c.is_control() { ' ' } else { c })
             .collect(),
     };
-    let request_id = if request_id.is_empty() {
-        text("x-oss-request-id").map(str::to_owned)
-    } else {
-        Some(request_id)
-    };
+    let header = |name: &str| text(name).map(str::to_owned);
+    let request_id = Some(request_id).filter(|id| is_word(id));
+    let request_id = request_id
+        .or_else(|| header("x-oss-request-id"))
+        .filter(|id| is_word(id));
     // EC numbers may change: they are for people, nothing branches on them.
-    let ec = ec.or_else(|| text("x-oss-ec").map(str::to_owned));
+    let ec = ec.or_else(|| header("x-oss-ec")).filter(|ec| is_word(ec));
     tracing::debug!(
         operation,
         status = status.as_u16(),
         code,
-        ec,
-        request_id,
+        ec = ec.as_deref(),
+        request_id = request_id.as_deref(),
         endpoint,
         "OSS refused a request"
     );
+    if let Some(signed) = canonical_request {
+        tracing::debug!(
+            signed = without_token(&signed),
+            "OSS computed another signature of this"
+        );
+    }
     let skewed = kind == ErrorKind::ClockSkew;
     let server_time = skewed
         .then(|| {
@@ -89,10 +99,11 @@ pub(crate) fn refusal(
                 .and_then(parse_time)
         })
         .flatten();
-    let retryable = matches!(kind, ErrorKind::Unavailable | ErrorKind::Timeout) || server_time.is_some();
-    let code_told = (!code.is_empty()).then_some(code.clone());
+    let retryable = matches!(kind, ErrorKind::Unavailable | ErrorKind::Timeout);
+    let code_told = Some(&code).filter(|code| is_word(code)).cloned();
     let mut error = Error::new(kind, operation, subject, why)
         .with_answer(status.as_u16(), code_told, request_id)
+        .with_ec(ec)
         .with_retryable(retryable)
         .with_retry_after(retry_after(headers));
     if let Some(hint) = hint {
@@ -108,10 +119,31 @@ pub(crate) fn refusal(
     }
 }
 
+/// Whether this can be a code or an id. What else stands there could be anything, and could go into a terminal.
+fn is_word(text: &str) -> bool {
+    (1..=100).contains(&text.len())
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b".-_".contains(&b))
+}
+
+/// The server repeats the whole request, the token of temporary keys included.
+fn without_token(signed: &str) -> String {
+    let hide = |line: &str| match line.split_once("security-token") {
+        Some((before, _)) => format!("{before}security-token***"),
+        None => line.to_owned(),
+    };
+    signed.lines().map(hide).collect::<Vec<_>>().join("\n")
+}
+
 pub(crate) fn classify(status: StatusCode, code: &str) -> (ErrorKind, Option<&'static str>) {
     use ErrorKind as K;
     match code {
         "NoSuchKey" => (K::NotFound, None),
+        "CallbackFailed" => (
+            K::Unexpected,
+            Some("do not upload it again; look at the application's callback"),
+        ),
         "NoSuchBucket" => (K::Config, Some("check OSS_BUCKET and OSS_REGION")),
         "NoSuchUpload" => (K::UploadGone, Some("start the upload again")),
         "AccessDenied" => (K::Denied, Some(CHECK_ACCESS)),
@@ -140,6 +172,8 @@ pub(crate) fn classify(status: StatusCode, code: &str) -> (ErrorKind, Option<&'s
             404 => (K::NotFound, None),
             401 => (K::Credential, Some(CHECK_ACCESS)),
             403 => (K::Denied, Some(CHECK_ACCESS)),
+            // The document got lost. The only condition that we ever put on a write is that nothing is there.
+            409 if code.is_empty() => (K::AlreadyExists, None),
             412 => (K::Changed, None),
             416 => (K::InvalidRange, None),
             408 => (K::Timeout, None),
@@ -175,81 +209,4 @@ pub(super) fn http_date(text: &str) -> Option<Timestamp> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn xml(code: &str) -> Vec<u8> {
-        format!("<Error><Code>{code}</Code><Message>m</Message><RequestId>5FE1</RequestId></Error>")
-            .into_bytes()
-    }
-
-    fn kind(status: u16, body: &[u8]) -> (ErrorKind, bool) {
-        let status = StatusCode::from_u16(status).unwrap();
-        let error = refusal("upload", "k", status, &HeaderMap::new(), body).error;
-        (error.kind(), error.is_retryable())
-    }
-
-    #[test]
-    fn codes_have_the_meaning_of_the_documentation() {
-        for (status, code, expected, retryable) in [
-            (404, "NoSuchKey", ErrorKind::NotFound, false),
-            (404, "NoSuchBucket", ErrorKind::Config, false),
-            (404, "NoSuchUpload", ErrorKind::UploadGone, false),
-            (403, "AccessDenied", ErrorKind::Denied, false),
-            (403, "InvalidAccessKeyId", ErrorKind::Credential, false),
-            (403, "SecurityTokenExpired", ErrorKind::Credential, false),
-            (403, "SignatureDoesNotMatch", ErrorKind::Signature, false),
-            (400, "InvalidObjectName", ErrorKind::InvalidKey, false),
-            (400, "EntityTooLarge", ErrorKind::InvalidInput, false),
-            (400, "InvalidPartOrder", ErrorKind::InvalidInput, false),
-            (409, "FileAlreadyExists", ErrorKind::AlreadyExists, false),
-            (416, "InvalidRange", ErrorKind::InvalidRange, false),
-            (500, "InternalError", ErrorKind::Unavailable, true),
-            (503, "QpsLimitExceeded", ErrorKind::Unavailable, true),
-            (429, "TooManyRequests", ErrorKind::Unavailable, true),
-        ] {
-            assert_eq!(kind(status, &xml(code)), (expected, retryable), "{code}");
-        }
-    }
-
-    #[test]
-    fn the_status_counts_when_the_body_is_no_help() {
-        let html = b"<html><body><h1>502 Bad Gateway</h1></body></html>";
-        assert_eq!(kind(502, html), (ErrorKind::Unavailable, true));
-        assert_eq!(kind(403, b"<Error><Code>AccessDen"), (ErrorKind::Denied, false));
-        assert_eq!(kind(404, b""), (ErrorKind::NotFound, false));
-        assert_eq!(kind(301, b""), (ErrorKind::Config, false));
-        let mut headers = HeaderMap::new();
-        headers.insert("content-type", "text/html".parse().unwrap());
-        let error = refusal("upload", "k", StatusCode::BAD_GATEWAY, &headers, html).error;
-        assert!(error.to_string().contains("did not come from OSS"), "{error}");
-    }
-
-    #[test]
-    fn an_answer_to_head_keeps_code_and_request_id() {
-        let mut headers = HeaderMap::new();
-        headers.insert("x-oss-request-id", "5FE1".parse().unwrap());
-        headers.insert("x-oss-err", STANDARD.encode(xml("NoSuchBucket")).parse().unwrap());
-        let error = refusal("metadata", "k", StatusCode::NOT_FOUND, &headers, b"").error;
-        assert_eq!(error.kind(), ErrorKind::Config);
-        assert_eq!(
-            (error.code(), error.request_id()),
-            (Some("NoSuchBucket"), Some("5FE1"))
-        );
-    }
-
-    #[test]
-    fn a_skewed_clock_can_be_mended_when_the_server_tells_the_time() {
-        let body = b"<Error><Code>RequestTimeTooSkewed</Code><ServerTime>2025-01-01T00:00:00.000Z</ServerTime></Error>";
-        let refused = refusal("upload", "k", StatusCode::FORBIDDEN, &HeaderMap::new(), body);
-        assert!(refused.server_time.is_some() && refused.error.is_retryable());
-        let silent = refusal(
-            "upload",
-            "k",
-            StatusCode::FORBIDDEN,
-            &HeaderMap::new(),
-            &xml("RequestTimeTooSkewed"),
-        );
-        assert!(silent.server_time.is_none() && !silent.error.is_retryable());
-    }
-}
+mod tests;

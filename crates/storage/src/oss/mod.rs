@@ -12,6 +12,7 @@ mod get;
 mod list;
 mod multipart;
 mod oidc;
+mod orphans;
 mod parts;
 mod put;
 mod refresh;

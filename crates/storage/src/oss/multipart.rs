@@ -1,6 +1,13 @@
 //! An upload in parts.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
 
 use http::{Method, header};
 use md5::{Digest, Md5};
@@ -8,7 +15,7 @@ use tokio::task::{JoinError, JoinSet};
 
 use super::{
     client::{Client, Payload, Request},
-    get, parts,
+    get, orphans, parts,
     put::{self, Receipt, check_crc, etag, unexpected},
     xml::{self, EtagBody, InitiateBody},
 };
@@ -41,6 +48,8 @@ pub(super) struct Upload {
     done: BTreeMap<u32, Part>,
     /// Whether it is to be aborted at the end.
     open: bool,
+    /// Others of the same key, which may have been begun by an attempt of ours whose answer was lost.
+    orphans: Vec<String>,
 }
 
 impl Upload {
@@ -55,15 +64,24 @@ impl Upload {
             options,
         )?;
         let request = client.with_access(request)?;
+        let (began, perhaps_twice) = (Instant::now(), AtomicBool::new(false));
         let id = retry
             .run("oss", async || {
-                let (_, body) = client.send_and_read(&request).await?;
-                let started: InitiateBody = xml::parse(&body, "InitiateMultipartUploadResult")
+                let answer = client.send_and_read(&request).await;
+                if answer.as_ref().is_err_and(orphans::may_have_begun) {
+                    perhaps_twice.store(true, Ordering::Relaxed);
+                }
+                let started: InitiateBody = xml::parse(&answer?.1, "InitiateMultipartUploadResult")
                     .map_err(|why| unexpected(&request, why))?;
                 Ok(started.upload_id)
             })
             .await?;
-        Ok(Self::of_id(client, key, id, retry))
+        let trying = began.elapsed();
+        let mut upload = Self::of_id(client, key, id, retry);
+        if perhaps_twice.into_inner() {
+            upload.orphans = orphans::find(&upload.client, key, &upload.id, trying, retry).await;
+        }
+        Ok(upload)
     }
 
     /// An upload that was started earlier.
@@ -76,6 +94,7 @@ impl Upload {
             in_flight: JoinSet::new(),
             done: BTreeMap::new(),
             open: true,
+            orphans: Vec::new(),
         }
     }
 
@@ -185,6 +204,7 @@ impl Upload {
             None => self.recognise(&request, &parts, &receipt).await?,
         };
         self.open = false;
+        self.remove_orphans().await;
         Ok(Receipt { etag, ..receipt })
     }
 
@@ -229,13 +249,22 @@ impl Upload {
         if std::mem::take(&mut self.open) {
             abort(&self.client, &self.key, &self.id, self.retry).await;
         }
+        self.remove_orphans().await;
+    }
+
+    async fn remove_orphans(&mut self) {
+        let orphans = std::mem::take(&mut self.orphans);
+        orphans::remove(&self.client, &self.key, orphans, self.retry).await;
     }
 }
 
 /// `None` if the upload is gone and this isn't the first attempt.
 async fn complete_once(client: &Client, request: &Request, crc: u64, again: bool) -> Result<Option<String>> {
     let (headers, body) = match client.send_and_read(request).await {
-        Err(error) if again && error.kind() == ErrorKind::UploadGone => return Ok(None),
+        // Not found: the document that tells what is gone got lost.
+        Err(error) if again && matches!(error.kind(), ErrorKind::UploadGone | ErrorKind::NotFound) => {
+            return Ok(None);
+        }
         other => other?,
     };
     let completed: EtagBody =
@@ -271,7 +300,7 @@ pub(super) async fn abort(client: &Client, key: &str, id: &str, retry: RetryPoli
 
 impl Drop for Upload {
     fn drop(&mut self) {
-        if !self.open {
+        if !self.open && self.orphans.is_empty() {
             return;
         }
         // The caller went away in the middle.
@@ -279,7 +308,13 @@ impl Drop for Upload {
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             let (client, key) = (Arc::clone(&self.client), self.key.clone());
             let (id, retry) = (std::mem::take(&mut self.id), self.retry);
-            runtime.spawn(async move { abort(&client, &key, &id, retry).await });
+            let (open, orphans) = (self.open, std::mem::take(&mut self.orphans));
+            runtime.spawn(async move {
+                if open {
+                    abort(&client, &key, &id, retry).await;
+                }
+                orphans::remove(&client, &key, orphans, retry).await;
+            });
         }
     }
 }

@@ -48,8 +48,12 @@ fn phase(error: &reqwest::Error) -> (ErrorKind, &'static str) {
     }
 }
 
+/// The chain of causes, into the I/O errors too, which hide what they wrap.
 fn causes(error: &reqwest::Error) -> impl Iterator<Item = &(dyn StdError + 'static)> {
-    std::iter::successors(error.source(), |&cause| cause.source())
+    std::iter::successors(error.source(), |&cause| {
+        let wrapped = cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        wrapped.map_or_else(|| cause.source(), |wrapped| Some(wrapped as _))
+    })
 }
 
 /// The system's own word for it.
@@ -61,11 +65,7 @@ fn io_kind(error: &reqwest::Error) -> Option<io::ErrorKind> {
 }
 
 fn is_tls(error: &reqwest::Error) -> bool {
-    // A TLS error sits inside an I/O error, which hides it from the chain.
-    causes(error).any(|cause| {
-        let inner = cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-        cause.is::<rustls::Error>() || inner.is_some_and(|inner| inner.is::<rustls::Error>())
-    })
+    causes(error).any(|cause| cause.is::<rustls::Error>())
 }
 
 /// The connector has no type for it, only a word.

@@ -16,6 +16,8 @@ pub(super) struct ErrorBody {
     pub(super) endpoint: Option<String>,
     #[serde(rename = "EC")]
     pub(super) ec: Option<String>,
+    /// What the server signed, when it got another signature.
+    pub(super) canonical_request: Option<String>,
 }
 
 /// `<ListBucketResult>` of ListObjectsV2.
