@@ -15,7 +15,8 @@ pub struct RetryPolicy {
     pub base: Duration,
     /// Upper bound of every wait. Default: 5 s.
     pub cap: Duration,
-    /// No attempt starts after this much time since the first. Default: 30 s.
+    /// No attempt starts after this much time since the first. Default: 60 s, so that a connection that stays silent for
+    /// 30 s leaves time for another.
     pub budget: Duration,
 }
 
@@ -25,7 +26,7 @@ impl Default for RetryPolicy {
             attempts: 4,
             base: Duration::from_millis(100),
             cap: Duration::from_secs(5),
-            budget: Duration::from_secs(30),
+            budget: Duration::from_secs(60),
         }
     }
 }

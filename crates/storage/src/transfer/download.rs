@@ -173,6 +173,7 @@ impl Download<'_> {
                     key: self.key.clone(),
                     etag: self.state.binding.etag.clone(),
                     total: size,
+                    start,
                     at: start,
                     end,
                     crc: Crc64::new(),
@@ -238,6 +239,7 @@ struct Part {
     key: Key,
     etag: String,
     total: u64,
+    start: u64,
     /// The next byte.
     at: u64,
     end: u64,
@@ -257,7 +259,10 @@ impl Part {
                 Ok(()) => return Ok(self.crc.value()),
                 Err(error) => error,
             };
-            if self.at > before {
+            if error.kind() == ErrorKind::Integrity {
+                // All of it has arrived, and some of it is wrong.
+                (self.at, self.crc) = (self.start, Crc64::new());
+            } else if self.at > before {
                 attempts = None;
             }
             let attempts = attempts.get_or_insert_default();
