@@ -6,7 +6,7 @@ use tokio::net::TcpStream;
 use super::Shared;
 use super::fault::{Chosen, Moment, ProxyFault};
 use super::http1::{
-    ChunkScanner, Framing, answer_framing, closes, head_length, method, request_framing, status,
+    ChunkScanner, Framing, answer_framing, closes, head_length, is_xml, method, request_framing, status,
 };
 use super::wire::{End, Link, read, write};
 
@@ -28,7 +28,7 @@ async fn exchange(link: &mut Link) -> Result<bool, End> {
         return Ok(false);
     }
     let shared = link.shared.clone();
-    let chosen = shared.begin_exchange();
+    let mut chosen = shared.begin_exchange();
     act(link, &chosen, Moment::BeforeRequest).await?;
     let latency = shared.control.borrow().latency;
     if !latency.is_zero() {
@@ -43,6 +43,9 @@ async fn exchange(link: &mut Link) -> Result<bool, End> {
     };
     let text = String::from_utf8_lossy(&head).into_owned();
     let (method, framing) = (method(&text).to_owned(), request_framing(&text));
+    if chosen.fault == ProxyFault::CorruptRequest && is_xml(&text) {
+        chosen.fault = ProxyFault::Pass;
+    }
     let mut go_on = !closes(&text);
     if let ProxyFault::Answer(status) = chosen.fault {
         let mut body = Body::new(framing);
@@ -69,6 +72,9 @@ async fn exchange(link: &mut Link) -> Result<bool, End> {
         write(&link.client, &head, &shared, None).await?;
     };
     act(link, &chosen, Moment::BeforeAnswer).await?;
+    if chosen.fault == ProxyFault::CorruptAnswer && is_xml(&text) {
+        chosen.fault = ProxyFault::Pass;
+    }
     let framing = answer_framing(&text, &method);
     pass_head(link, &head, &chosen, Direction::Down, framing).await?;
     go_on &= pass_body(link, &chosen, Direction::Down, framing).await?;

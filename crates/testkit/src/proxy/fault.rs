@@ -52,9 +52,9 @@ pub enum ProxyFault {
     Stall(Moment, Duration),
     /// Reads the request, does not pass it on, and answers with this status and an error document as OSS writes them.
     Answer(u16),
-    /// Flips one bit of the request's body.
+    /// Flips one bit of the request's body. XML documents pass: no protocol has a checksum for them.
     CorruptRequest,
-    /// Flips one bit of the answer's body.
+    /// Flips one bit of the answer's body, unless it is an XML document.
     CorruptAnswer,
     /// Passes the request on after so long.
     Delay(Duration),

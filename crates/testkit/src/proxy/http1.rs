@@ -58,6 +58,11 @@ pub(super) fn status(head: &str) -> u16 {
     code.and_then(|code| code.trim().parse().ok()).unwrap_or(0)
 }
 
+/// Whether the body is a document of the protocol itself.
+pub(super) fn is_xml(head: &str) -> bool {
+    header(head, "content-type").is_some_and(|value| value.contains("xml"))
+}
+
 /// Whether the connection ends after this message.
 pub(super) fn closes(head: &str) -> bool {
     header(head, "connection").is_some_and(|value| value.eq_ignore_ascii_case("close"))
