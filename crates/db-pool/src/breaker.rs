@@ -116,15 +116,32 @@ impl Breaker {
         self.lock().as_ref().map(|open| open.cause.clone())
     }
 
-    /// Ends when a caller that came at `started` should stop waiting, with the cause. `alive` tells when a connection
-    /// was last given back in working order.
-    pub(crate) async fn gives_up(&self, started: Instant, alive: impl Fn() -> Option<Instant>) -> Error {
+    /// Makes all who wait look at the time: see [`gives_up`](Self::gives_up).
+    pub(crate) fn tick(&self) {
+        self.changed.notify_waiters();
+    }
+
+    /// Ends when a caller that came at `started` should stop waiting, with the cause; without one when its `deadline`
+    /// has passed, which is looked at with every [`tick`](Self::tick). `alive` tells when a connection was last given
+    /// back in working order.
+    pub(crate) async fn gives_up(
+        &self,
+        started: Instant,
+        deadline: Option<Instant>,
+        alive: impl Fn() -> Option<Instant>,
+    ) -> Option<Error> {
+        // Whoever waits has just come: no look at the clock before the first tick.
+        let mut ticked = false;
         loop {
             let changed = self.changed.notified();
+            if ticked && deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+                return None;
+            }
+            ticked = true;
             let state = self.lock().clone();
             let at = state.as_ref().and_then(|open| open.give_up_at(started, alive()));
             match (state, at) {
-                (Some(open), Some(at)) if at <= Instant::now() => return open.cause,
+                (Some(open), Some(at)) if at <= Instant::now() => return Some(open.cause),
                 (_, Some(at)) => {
                     // Whichever comes first; then look again.
                     let _ = tokio::time::timeout_at(at.into(), changed).await;
@@ -149,8 +166,11 @@ mod tests {
         breaker.failed(&cause(ErrorKind::Unreachable));
         let first = Instant::now();
         assert_eq!(
-            breaker.gives_up(first, || None).await.kind(),
-            ErrorKind::Unreachable
+            breaker
+                .gives_up(first, None, || None)
+                .await
+                .map(|cause| cause.kind()),
+            Some(ErrorKind::Unreachable)
         );
         assert!(
             first.elapsed() >= Duration::from_millis(900),
@@ -159,7 +179,7 @@ mod tests {
         );
         breaker.failed(&cause(ErrorKind::Unreachable));
         let second = Instant::now();
-        breaker.gives_up(second, || None).await;
+        breaker.gives_up(second, None, || None).await;
         assert!(second.elapsed() < Duration::from_millis(100));
     }
 
@@ -168,7 +188,7 @@ mod tests {
         let breaker = Breaker::default();
         breaker.failed(&cause(ErrorKind::Auth));
         let started = Instant::now();
-        breaker.gives_up(started, || None).await;
+        breaker.gives_up(started, None, || None).await;
         assert!(started.elapsed() < Duration::from_millis(100));
     }
 
@@ -178,7 +198,7 @@ mod tests {
         breaker.failed(&cause(ErrorKind::TooManyConnections));
         let waited = tokio::time::timeout(
             Duration::from_millis(50),
-            breaker.gives_up(Instant::now(), || None),
+            breaker.gives_up(Instant::now(), None, || None),
         )
         .await;
         assert!(waited.is_err());

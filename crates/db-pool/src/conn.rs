@@ -15,8 +15,6 @@ pub(crate) struct Conn {
     /// The driver's client; dropping it ends the task that moves its bytes.
     pub(crate) client: ClientWrapper,
     pub(crate) side: Side,
-    /// Who holds it.
-    pub(crate) slot: Arc<Slot>,
     pub(crate) born: Instant,
     /// When it was last given back: how long it sat idle.
     pub(crate) returned: Instant,
@@ -26,6 +24,8 @@ pub(crate) struct Conn {
 
 /// What has to be known about a connection besides its client.
 pub(crate) struct Side {
+    /// Who holds it, and until when what it does has to be done.
+    pub(crate) slot: Arc<Slot>,
     pub(crate) statements: Statements,
     /// The scope whose search path the session has.
     pub(crate) serves: AtomicU32,
@@ -65,6 +65,7 @@ impl Conn {
         Self {
             client,
             side: Side {
+                slot: Arc::default(),
                 statements: Statements::default(),
                 serves: AtomicU32::new(Scope::SERVER_DEFAULT),
                 interrupted: AtomicBool::new(false),
@@ -75,7 +76,6 @@ impl Conn {
                 pooled,
                 cancel,
             },
-            slot: Arc::default(),
             born: now,
             returned: now,
             lifetime: max_lifetime.mul_f64(0.9 + 0.2 * fastrand::f64()),

@@ -9,12 +9,15 @@ use crate::pool::DbPool;
 use crate::shared::Shared;
 
 const EVERY: Duration = Duration::from_secs(1);
+/// How late a deadline may be seen.
+const WATCH_EVERY: Duration = Duration::from_millis(250);
 
 /// Starts the task that closes old connections, keeps the warm ones, names callers who do not give theirs back, shows
 /// the pool's gauges and, for a pool that was not connected at first, plans its size. It holds the pool weakly and ends
 /// with it.
 pub(crate) fn start(shared: &Arc<Shared>) {
     tokio::spawn(keep(Keeper(Arc::downgrade(shared))));
+    tokio::spawn(watch(Arc::downgrade(shared)));
 }
 
 /// When it ends with its runtime, the next caller on another one starts it anew.
@@ -49,6 +52,21 @@ async fn keep(keeper: Keeper) {
             let _ = pool.learn().await;
         }
         pool.shared.warm().await;
+    }
+}
+
+/// Sees to the deadlines of all who wait. A task of its own: the other one may have to wait for connections itself.
+async fn watch(shared: Weak<Shared>) {
+    loop {
+        tokio::time::sleep(WATCH_EVERY).await;
+        let Some(shared) = shared.upgrade() else { return };
+        shared.loans.watch(Instant::now());
+        if shared.gate.waiting() > 0 {
+            shared.dialer.breaker.tick();
+        }
+        if shared.pool.is_closed() && shared.loans.count() == 0 {
+            return;
+        }
     }
 }
 

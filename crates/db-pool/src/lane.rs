@@ -375,12 +375,12 @@ impl Lane<'_> {
         }
         let flight = self.side.in_flight();
         let limit = self.limit();
-        match tokio::time::timeout_at((started + limit).into(), work).await {
-            Ok(result) => {
+        match self.side.slot.watch.within(started, limit, work).await {
+            Some(result) => {
                 flight.answered();
                 result.map_err(|error| self.failed(operation, error))
             }
-            Err(_) => {
+            None => {
                 self.side.abandoned.store(true, Ordering::Relaxed);
                 self.shared.instruments.statement_timed_out();
                 let reason = format!("no answer within {limit:?} (DB_STATEMENT_TIMEOUT)");

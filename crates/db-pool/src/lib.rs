@@ -32,6 +32,7 @@ mod statements;
 mod tls;
 mod transaction;
 mod url;
+mod watch;
 
 pub use config::DbConfig;
 pub use connection::DbConnection;

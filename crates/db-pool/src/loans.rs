@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
+use crate::watch::Watch;
+
 /// Where a connection was taken from the pool.
 pub(crate) type Place = &'static Location<'static>;
 
@@ -20,9 +22,12 @@ pub(crate) struct Loans {
     returned: Notify,
 }
 
-/// The loan of one connection.
+/// The loan of one connection, and the deadline of what it is doing.
 #[derive(Default)]
-pub(crate) struct Slot(Mutex<Option<Loan>>);
+pub(crate) struct Slot {
+    loan: Mutex<Option<Loan>>,
+    pub(crate) watch: Watch,
+}
 
 #[derive(Clone, Copy)]
 pub(crate) struct Loan {
@@ -35,7 +40,7 @@ pub(crate) struct Loan {
 
 impl Slot {
     fn lock(&self) -> MutexGuard<'_, Option<Loan>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.loan.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -49,6 +54,7 @@ impl Loans {
         let mut slots = self.slots();
         slots.retain(|slot| slot.strong_count() > 0);
         slots.push(Arc::downgrade(slot));
+        slot.watch.begin();
     }
 
     pub(crate) fn open(&self, slot: &Slot, since: Instant, scope: u32, place: Place) {
@@ -85,6 +91,13 @@ impl Loans {
     pub(crate) fn list(&self) -> Vec<Loan> {
         let live = |slot: &Weak<Slot>| slot.upgrade().and_then(|slot| *slot.lock());
         self.slots().iter().filter_map(live).collect()
+    }
+
+    /// Ends what is past its deadline.
+    pub(crate) fn watch(&self, now: Instant) {
+        for slot in self.slots().iter().filter_map(Weak::upgrade) {
+            slot.watch.look(now);
+        }
     }
 
     /// Those held for longer than `limit`, each once.

@@ -36,7 +36,7 @@ impl managed::Manager for Manager {
             return Err(none_idle());
         };
         let conn = self.dialer.connect(deadline).await?;
-        self.loans.register(&conn.slot);
+        self.loans.register(&conn.side.slot);
         Ok(Box::new(conn))
     }
 

@@ -22,6 +22,9 @@ use crate::sizing::Sizing;
 const TESTED_AFTER: Duration = Duration::from_secs(1);
 /// How long such a test may take.
 const TEST_TIMEOUT: Duration = Duration::from_secs(2);
+/// Deadlines from here on are looked at four times a second by one task for all ([`watch`](crate::watch)); a timer for
+/// each costs as much as the rest of the checkout.
+const WATCHED_FROM: Duration = Duration::from_secs(2);
 /// The gate has let the caller in, so that the pool beneath has nothing to wait for.
 const AT_ONCE: Timeouts = Timeouts {
     wait: Some(Duration::ZERO),
@@ -65,10 +68,13 @@ pub(crate) struct Limits {
     pub(crate) slow_query: Duration,
 }
 
+type Key = (Option<String>, bool);
+
 /// The schemas handles were made for.
 #[derive(Default)]
 pub(crate) struct Scopes {
-    known: Mutex<HashMap<(Option<String>, bool), Arc<Scope>>>,
+    /// By schema, and whether it is for reading only.
+    known: Mutex<HashMap<Key, Arc<Scope>>>,
     last: AtomicU32,
 }
 
@@ -149,20 +155,22 @@ impl Shared {
             return Ok(object);
         }
         let deadline = started + patience;
+        let watched = patience >= WATCHED_FROM;
         tokio::select! {
             biased;
-            result = self.wait(deadline) => result,
+            result = self.wait(deadline, watched) => result,
             // Polled only while there is nothing to hand out.
-            cause = self.dialer.breaker.gives_up(started, || self.last_well()) => {
-                Err(cause.doing("get a connection"))
+            cause = self.dialer.breaker.gives_up(started, watched.then_some(deadline), || self.last_well()) => {
+                Err(cause.map_or_else(|| self.saturated(), |cause| cause.doing("get a connection")))
             }
         }
     }
 
-    async fn wait(&self, deadline: Instant) -> Result<Object<Manager>> {
+    /// `watched`: somebody else sees to the deadline while we wait for others.
+    async fn wait(&self, deadline: Instant, watched: bool) -> Result<Object<Manager>> {
         let mut refusals = 0;
         loop {
-            let pass = self.pass(deadline).await?;
+            let pass = self.pass(deadline, watched).await?;
             if let Some(object) = self.idle(Instant::now(), Some(deadline)).await? {
                 pass.keep();
                 return Ok(object);
@@ -192,9 +200,10 @@ impl Shared {
         }
     }
 
-    async fn pass(&self, deadline: Instant) -> Result<Pass<'_>> {
+    async fn pass(&self, deadline: Instant, watched: bool) -> Result<Pass<'_>> {
         match self.gate.try_enter() {
             Some(pass) => Ok(pass),
+            None if watched => self.gate.enter().await.ok_or_else(|| self.closed()),
             None => match tokio::time::timeout_at(deadline.into(), self.gate.enter()).await {
                 Ok(Some(pass)) => Ok(pass),
                 Ok(None) => Err(self.closed()),
@@ -260,7 +269,7 @@ impl Shared {
         if self.gate.is_over() {
             return self.close(object, "surplus");
         }
-        self.loans.close(&object.slot);
+        self.loans.close(&object.side.slot);
         object.returned = now;
         self.well_at.store(self.micros(now), Ordering::Relaxed);
         drop(object);
@@ -270,7 +279,7 @@ impl Shared {
     /// Takes back a connection that is not.
     pub(crate) fn close(&self, object: Object<Manager>, reason: &'static str) {
         self.instruments.discarded(reason);
-        self.loans.close(&object.slot);
+        self.loans.close(&object.side.slot);
         drop(Object::take(object));
         self.gate.leave();
     }
