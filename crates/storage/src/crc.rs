@@ -51,7 +51,7 @@ mod tests {
 
     #[test]
     fn pieces_combine_to_the_whole_wherever_they_are_cut() {
-        let bytes: Vec<u8> = (0..5000_u32).map(|n| (n * n >> 3) as u8).collect();
+        let bytes: Vec<u8> = (0..5000_u32).map(|n| ((n * n) >> 3) as u8).collect();
         for cut in [0, 1, 2, 255, 256, 257, 4096, 4999, 5000] {
             let (one, two) = bytes.split_at(cut);
             let joined = combine(crc64(one), crc64(two), two.len() as u64);

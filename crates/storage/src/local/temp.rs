@@ -113,7 +113,7 @@ impl TempDir {
             file: File::from(file),
             dir: Arc::clone(self),
             name,
-            crc: Sum::Running(Crc64::new()),
+            crc: Sum::Running(Box::new(Crc64::new())),
             size: 0,
             gone: false,
         })
@@ -206,7 +206,7 @@ fn within_the_kernel(_from: &File, _to: &File, _size: u64) -> io::Result<bool> {
 /// The CRC-64 of a file that is being written.
 #[derive(Debug)]
 pub(super) enum Sum {
-    Running(Crc64),
+    Running(Box<Crc64>),
     Known(u64),
 }
 

@@ -27,7 +27,7 @@ pub use self::diff::{RuleChange, RulesDiff};
 ///
 /// let error = StorageRules::from_json(r#"{"lifecycle": [{"prefx": "temp/"}]}"#).unwrap_err().to_string();
 /// assert!(error.contains("`lifecycle[0].prefx`") && error.contains("did you mean `prefix`?"));
-/// # zhuji_storage::Result::Ok(())
+/// # Ok::<(), zhuji_storage::Error>(())
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StorageRules {

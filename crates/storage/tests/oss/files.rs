@@ -49,14 +49,10 @@ fn down() -> DownloadFileOptions {
     DownloadFileOptions::new().part_size(PART)
 }
 
+type Seen = Arc<Mutex<Vec<Progress>>>;
+
 /// A progress callback that notes everything, and a signal for when so many bytes are there.
-fn watch(
-    bytes: u64,
-) -> (
-    Arc<Mutex<Vec<Progress>>>,
-    Arc<Notify>,
-    impl Fn(Progress) + Send + Sync + 'static,
-) {
+fn watch(bytes: u64) -> (Seen, Arc<Notify>, impl Fn(Progress) + Send + Sync + 'static) {
     let (seen, reached) = (Arc::new(Mutex::new(Vec::new())), Arc::new(Notify::new()));
     let (list, signal) = (Arc::clone(&seen), Arc::clone(&reached));
     let tell = move |progress: Progress| {
