@@ -4,7 +4,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use zhuji_testkit::{DevCluster, DevRedis, TestDatabase, TestPostgres, TestRedis};
+use zhuji_testkit::{
+    DevCluster, DevRedis, FaultProxy, Moment, ProxyFault, TestDatabase, TestPostgres, TestRedis,
+};
 
 async fn query(url: &str, sql: &str) -> Result<String, String> {
     let (client, connection) = tokio_postgres::connect(url, tokio_postgres::NoTls)
@@ -114,6 +116,27 @@ async fn a_server_can_be_paused_and_killed() {
     assert_eq!(redis(&cache.url(), "PING").await.unwrap(), "+PONG");
     // Dropped while paused: nothing hangs.
     server.pause().await;
+}
+
+#[tokio::test]
+async fn a_proxy_stands_in_front_of_them() {
+    let (server, cache) = (TestPostgres::start().await, TestRedis::start().await);
+    let address = |port: u16| std::net::SocketAddr::from(([127, 0, 0, 1], port));
+    let database = FaultProxy::start_raw(address(server.port())).await.unwrap();
+    let store = FaultProxy::start_raw(address(cache.port())).await.unwrap();
+    let mut url = url::Url::parse(&server.url()).unwrap();
+    url.set_port(Some(database.address().port())).unwrap();
+    let (sql, redis_url) = ("SELECT repeat('x', 5000)", format!("redis://{}", store.address()));
+    assert_eq!(query(url.as_str(), sql).await.unwrap().len(), 5000);
+    assert_eq!(redis(&redis_url, "PING").await.unwrap(), "+PONG");
+    database.script([ProxyFault::Reset(Moment::AnswerBody)]);
+    assert!(query(url.as_str(), sql).await.is_err());
+    store.script([ProxyFault::Reset(Moment::BeforeRequest)]);
+    assert!(redis(&redis_url, "PING").await.is_err());
+    database.refuse().await;
+    assert!(query(url.as_str(), sql).await.unwrap_err().contains("refused"));
+    database.accept_again().await;
+    assert_eq!(query(url.as_str(), sql).await.unwrap().len(), 5000);
 }
 
 #[test]
