@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 
 use crate::ports::free_port;
+use crate::postgres::tls::Certificates;
 use crate::process::{self, Scratch, Server, ServerError, find_in_path, unprivileged};
 
 /// What to type when Redis is missing.
@@ -18,6 +19,7 @@ pub const REDIS_INSTALL_HINT: &str = "apt-get install -y redis-server";
 pub struct TestRedis {
     port: u16,
     server: Arc<Mutex<Option<Server>>>,
+    certificates: Option<Certificates>,
     scratch: Scratch,
 }
 
@@ -27,21 +29,56 @@ impl TestRedis {
     /// # Panics
     /// When Redis is not installed (the message has the apt line) or does not start.
     pub async fn start() -> Self {
-        blocking(|| {
-            let scratch = Scratch::new("redis")?;
-            let (server, port) = start_anywhere(scratch.path(), &["--save", "", "--appendonly", "no"])?;
-            Ok(Self {
-                port,
-                server: Arc::new(Mutex::new(Some(server))),
-                scratch,
-            })
-        })
-        .await
+        blocking(|| Self::launch(false)).await
     }
 
-    /// `redis://127.0.0.1:port`
+    /// Starts a server that speaks TLS and nothing else, with a certificate for `localhost` that
+    /// [`authority`](Self::authority) signed.
+    ///
+    /// # Panics
+    /// As [`start`](Self::start), and when `openssl` is not installed.
+    pub async fn start_with_tls() -> Self {
+        blocking(|| Self::launch(true)).await
+    }
+
+    fn launch(tls: bool) -> Result<Self, ServerError> {
+        let scratch = Scratch::new("redis")?;
+        let certificates = match tls {
+            true => Some(Certificates::make(scratch.path())?),
+            false => None,
+        };
+        let arguments = |port| throw_away(port, certificates.as_ref());
+        let (server, port) = start_anywhere(scratch.path(), arguments)?;
+        Ok(Self {
+            port,
+            server: Arc::new(Mutex::new(Some(server))),
+            certificates,
+            scratch,
+        })
+    }
+
+    /// `redis://127.0.0.1:port`, or `rediss://localhost:port` with TLS.
     pub fn url(&self) -> String {
-        format!("redis://127.0.0.1:{}", self.port)
+        match self.certificates {
+            Some(_) => format!("rediss://localhost:{}", self.port),
+            None => format!("redis://127.0.0.1:{}", self.port),
+        }
+    }
+
+    /// The authority that signed the certificate of a server with TLS.
+    ///
+    /// # Panics
+    /// Without TLS.
+    pub fn authority(&self) -> &Path {
+        &self.certificates.as_ref().expect("a server with TLS").authority
+    }
+
+    /// An authority that signed nothing here.
+    ///
+    /// # Panics
+    /// Without TLS.
+    pub fn stranger(&self) -> &Path {
+        &self.certificates.as_ref().expect("a server with TLS").stranger
     }
 
     /// The port, which stays the same over a [`restart`](Self::restart).
@@ -71,9 +108,10 @@ impl TestRedis {
     /// When it does not start.
     pub async fn start_again(&self) {
         let (port, dir) = (self.port, self.scratch.path().to_owned());
+        let arguments = throw_away(port, self.certificates.as_ref());
         self.with_server(move |server| {
             if server.is_none() {
-                *server = Some(start(&dir, port, &["--save", "", "--appendonly", "no"])?);
+                *server = Some(start(&dir, &arguments)?);
             }
             Ok(())
         })
@@ -145,7 +183,11 @@ impl DevRedis {
         let dir: PathBuf =
             std::fs::canonicalize(dir).map_err(|error| ServerError::io(dir.display(), &error))?;
         process::give_away(&dir)?;
-        let (server, port) = start_anywhere(&dir, &["--appendonly", "yes"])?;
+        let (server, port) = start_anywhere(&dir, |port| {
+            ["--port", &port.to_string(), "--appendonly", "yes"]
+                .map(str::to_owned)
+                .to_vec()
+        })?;
         Ok(Self {
             url: format!("redis://127.0.0.1:{port}"),
             _server: server,
@@ -158,11 +200,29 @@ impl DevRedis {
     }
 }
 
-fn start_anywhere(dir: &Path, arguments: &[&str]) -> Result<(Server, u16), ServerError> {
+/// Nothing is kept on disk.
+fn throw_away(port: u16, tls: Option<&Certificates>) -> Vec<String> {
+    let mut arguments: Vec<String> = ["--save", "", "--appendonly", "no"].map(str::to_owned).to_vec();
+    let mut add = |name: &str, value: String| arguments.extend([name.to_owned(), value]);
+    match tls {
+        None => add("--port", port.to_string()),
+        Some(tls) => {
+            add("--port", "0".to_owned());
+            add("--tls-port", port.to_string());
+            add("--tls-auth-clients", "no".to_owned());
+            add("--tls-cert-file", tls.certificate.display().to_string());
+            add("--tls-key-file", tls.key.display().to_string());
+            add("--tls-ca-cert-file", tls.authority.display().to_string());
+        }
+    }
+    arguments
+}
+
+fn start_anywhere(dir: &Path, arguments: impl Fn(u16) -> Vec<String>) -> Result<(Server, u16), ServerError> {
     let mut last = None;
     for _ in 0..5 {
         let port = free_port();
-        match start(dir, port, arguments) {
+        match start(dir, &arguments(port)) {
             Ok(server) => return Ok((server, port)),
             Err(error) if error.0.contains("Address already in use") => last = Some(error),
             Err(error) => return Err(error),
@@ -171,7 +231,7 @@ fn start_anywhere(dir: &Path, arguments: &[&str]) -> Result<(Server, u16), Serve
     Err(last.unwrap_or_else(|| ServerError::new("no free port")))
 }
 
-fn start(dir: &Path, port: u16, arguments: &[&str]) -> Result<Server, ServerError> {
+fn start(dir: &Path, arguments: &[String]) -> Result<Server, ServerError> {
     let program = find_in_path("redis-server").ok_or_else(|| {
         ServerError::new(format!(
             "Redis is not installed (no redis-server in PATH): {REDIS_INSTALL_HINT}"
@@ -180,10 +240,7 @@ fn start(dir: &Path, port: u16, arguments: &[&str]) -> Result<Server, ServerErro
     let log = dir.join("log");
     let _ = std::fs::remove_file(&log);
     let mut command = unprivileged(&program, Some("TERM"), dir)?;
-    command
-        .current_dir("/")
-        .args(["--bind", "127.0.0.1", "--port"])
-        .arg(port.to_string());
+    command.current_dir("/").args(["--bind", "127.0.0.1"]);
     command
         .args(["--daemonize", "no", "--dir"])
         .arg(dir)

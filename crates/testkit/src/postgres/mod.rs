@@ -4,7 +4,7 @@ mod binaries;
 mod bouncer;
 mod cluster;
 mod dev;
-mod tls;
+pub(crate) mod tls;
 
 use std::fs;
 use std::path::{Path, PathBuf};
