@@ -1,20 +1,23 @@
-use std::borrow::Cow;
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::fmt;
-use std::future::Future;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
 
 use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use zhuji_health::Check;
 
-use crate::adapter::CacheAdapter;
+use crate::adapter::{CacheAdapter, Held};
 use crate::codec;
 use crate::config::CacheConfig;
 use crate::error::{Error, ErrorKind, Result};
-use crate::flight::{Flights, Lead, Seat, State};
+use crate::flight::Flights;
 use crate::health::CacheCheck;
+use crate::load::Refreshes;
+use crate::scope::Scope;
 use crate::stats::{CacheStats, Tallies};
 use crate::ttl::Ttl;
 
@@ -30,16 +33,25 @@ const MAX_KEY: usize = 64 * 1024;
 /// no clean-up, and a value that can't be read harms nobody.
 #[derive(Clone)]
 pub struct Cache {
-    inner: Arc<Inner>,
-    /// What stands in front of every key of this handle: `literature:asl:`.
-    prefix: Arc<str>,
+    pub(crate) inner: Arc<Inner>,
+    pub(crate) scope: Arc<Scope>,
 }
 
-struct Inner {
-    adapter: Arc<dyn CacheAdapter>,
-    default_ttl: Duration,
-    flights: Arc<Flights>,
-    tallies: Tallies,
+pub(crate) struct Inner {
+    pub(crate) adapter: Arc<dyn CacheAdapter>,
+    pub(crate) default_ttl: Duration,
+    pub(crate) flights: Arc<Flights>,
+    pub(crate) refreshes: Arc<Refreshes>,
+    pub(crate) tallies: Tallies,
+    /// So that a namespace scoped anew for each request asks for its generation once.
+    scopes: Mutex<HashMap<Arc<str>, Weak<Scope>>>,
+    /// Namespaces dropped by this process, which must look for new generations at once.
+    drops: AtomicU64,
+}
+
+thread_local! {
+    /// Where the key of a look into memory is put together, so that a hit allocates nothing.
+    static KEY: RefCell<String> = const { RefCell::new(String::new()) };
 }
 
 impl Cache {
@@ -51,9 +63,12 @@ impl Cache {
                 adapter,
                 default_ttl: config.default_ttl,
                 flights: Arc::default(),
+                refreshes: Arc::default(),
                 tallies: Tallies::new(),
+                scopes: Mutex::default(),
+                drops: AtomicU64::new(0),
             }),
-            prefix: config.key_prefix.as_deref().unwrap_or_default().into(),
+            scope: Arc::new(Scope::root(config.key_prefix.as_deref().unwrap_or_default())),
         }
     }
 
@@ -64,9 +79,7 @@ impl Cache {
     /// If the store can't be asked, or the key is empty or longer than 64 KiB. Where a missing cache should not
     /// matter, use [`get_or_load`](Self::get_or_load).
     pub async fn get<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>> {
-        let key = self.full_key("get", key)?;
-        let stored = self.fetch(&key).await?;
-        Ok(self.judge(&key, stored, |stored| codec::decode_json(stored)))
+        self.read(key, codec::decode_json).await
     }
 
     /// The bytes stored under `key` with [`set_bytes`](Self::set_bytes).
@@ -75,9 +88,37 @@ impl Cache {
     ///
     /// As [`get`](Self::get).
     pub async fn get_bytes(&self, key: &str) -> Result<Option<Bytes>> {
-        let key = self.full_key("get", key)?;
+        self.read(key, codec::decode_raw).await
+    }
+
+    /// Like [`get`](Self::get), without a copy: a value that lies in this process (`memory`, and the near tier of
+    /// `tiered`) is decoded at the first hit and kept in that form beside its bytes. For values that are read often or
+    /// are large.
+    ///
+    /// # Errors
+    ///
+    /// As [`get`](Self::get).
+    pub async fn get_shared<T>(&self, key: &str) -> Result<Option<Arc<T>>>
+    where
+        T: DeserializeOwned + Send + Sync + 'static,
+    {
+        if let Some(value) = self.peek_shared(key) {
+            return Ok(Some(value));
+        }
+        let key = self.full_key("get", key, true).await?;
         let stored = self.fetch(&key).await?;
-        Ok(self.judge(&key, stored, codec::decode_raw))
+        Ok(self
+            .judge(&key, stored.as_ref(), codec::decode_json)
+            .map(Arc::new))
+    }
+
+    async fn read<T>(&self, key: &str, decode: fn(&Bytes) -> Option<T>) -> Result<Option<T>> {
+        if let Some(held) = self.peek(key) {
+            return Ok(self.judge(key, Some(held.value()), decode));
+        }
+        let key = self.full_key("get", key, true).await?;
+        let stored = self.fetch(&key).await?;
+        Ok(self.judge(&key, stored.as_ref(), decode))
     }
 
     /// Stores `value` under `key`: `set("k", &v, Duration::from_secs(60))`, or `None` for the default time to live.
@@ -87,10 +128,9 @@ impl Cache {
     ///
     /// If the store can't be reached, the value has no JSON form, or the key or the time to live can't be used.
     pub async fn set<T: Serialize + ?Sized>(&self, key: &str, value: &T, ttl: impl Into<Ttl>) -> Result<()> {
-        let full = self.full_key("set", key)?;
-        let ttl = ttl.into().resolve(self.inner.default_ttl, "set", &full)?;
-        let value = codec::encode_json("set", &full, value)?;
-        self.store(&full, value, ttl).await
+        let ttl = self.resolve(ttl, "set", key)?;
+        let value = codec::encode_json("set", key, value, None)?;
+        self.store(key, value, ttl).await
     }
 
     /// Stores bytes as they are; read them with [`get_bytes`](Self::get_bytes).
@@ -99,9 +139,14 @@ impl Cache {
     ///
     /// As [`set`](Self::set).
     pub async fn set_bytes(&self, key: &str, value: impl AsRef<[u8]>, ttl: impl Into<Ttl>) -> Result<()> {
-        let full = self.full_key("set", key)?;
-        let ttl = ttl.into().resolve(self.inner.default_ttl, "set", &full)?;
-        self.store(&full, codec::encode_raw(value.as_ref()), ttl).await
+        let ttl = self.resolve(ttl, "set", key)?;
+        self.store(key, codec::encode_raw(value.as_ref()), ttl).await
+    }
+
+    async fn store(&self, key: &str, value: Bytes, ttl: Duration) -> Result<()> {
+        let key = self.full_key("set", key, false).await?;
+        self.inner.flights.supersede(&key);
+        self.counted(self.inner.adapter.set(&key, value, ttl).await)
     }
 
     /// Removes `key`; says whether there was something to remove. A load that is under way for the key does not bring
@@ -111,13 +156,39 @@ impl Cache {
     ///
     /// If the store can't be reached: then the value may still be there.
     pub async fn delete(&self, key: &str) -> Result<bool> {
-        let key = self.full_key("delete", key)?;
+        let key = self.full_key("delete", key, false).await?;
         self.inner.flights.supersede(&key);
-        self.inner
-            .adapter
-            .delete(&key)
-            .await
-            .inspect_err(|_| self.inner.tallies.error())
+        self.counted(self.inner.adapter.delete(&key).await)
+    }
+
+    /// Whether there is something under `key`, of whatever type. Asks the store; does not count as a read.
+    ///
+    /// # Errors
+    ///
+    /// If the store can't be asked.
+    pub async fn exists(&self, key: &str) -> Result<bool> {
+        Ok(self.ttl(key).await?.is_some())
+    }
+
+    /// What is left of the time to live of `key`; `None` if there is nothing under it.
+    ///
+    /// # Errors
+    ///
+    /// If the store can't be asked.
+    pub async fn ttl(&self, key: &str) -> Result<Option<Duration>> {
+        let key = self.full_key("ttl", key, false).await?;
+        self.counted(self.inner.adapter.expires_in(&key).await)
+    }
+
+    /// Lets what is under `key` live for `ttl` from now; says whether there is something.
+    ///
+    /// # Errors
+    ///
+    /// If the store can't be reached.
+    pub async fn touch(&self, key: &str, ttl: impl Into<Ttl>) -> Result<bool> {
+        let ttl = self.resolve(ttl, "touch", key)?;
+        let key = self.full_key("touch", key, false).await?;
+        self.counted(self.inner.adapter.touch(&key, ttl).await)
     }
 
     /// Adds `delta` to a counter, atomically in the whole fleet, and returns the new count. A new counter starts at 0
@@ -130,150 +201,44 @@ impl Cache {
     /// If the store can't be reached (then it may or may not have been counted: there is no silent fallback), if the
     /// key holds a value that is no counter, or if the count would overflow.
     pub async fn increment(&self, key: &str, delta: i64, ttl: impl Into<Ttl>) -> Result<i64> {
-        let key = self.full_key("increment", key)?;
-        let ttl = ttl.into().resolve(self.inner.default_ttl, "increment", &key)?;
-        self.inner
-            .adapter
-            .increment(&key, delta, ttl)
-            .await
-            .inspect_err(|_| self.inner.tallies.error())
+        let ttl = self.resolve(ttl, "increment", key)?;
+        let key = self.full_key("increment", key, false).await?;
+        self.counted(self.inner.adapter.increment(&key, delta, ttl).await)
     }
 
-    /// The value under `key`, or what `load` brings, which is then stored for `ttl`.
-    ///
-    /// - Many callers in this process that miss the same key at once run **one** load between them. The others wait
-    ///   for it and get a copy.
-    /// - The loader's error reaches everyone who waited and is not stored. It arrives in an [`Arc`] because it is
-    ///   shared; an `Arc` of an error is an error, so `?` works.
-    /// - If the leading caller is dropped (a client that hung up) or its loader panics, a waiter takes over with its
-    ///   own loader.
-    /// - **The cache can't make this fail.** A store that does not answer is a miss; that costs at most the operation
-    ///   timeout before the load and again after it, and nothing once the breaker is open.
-    /// - To cache "there is none" as well, load an `Option<V>`.
-    ///
-    /// The deadline of the load itself is the loader's business; waiters wait as long as it runs.
-    pub async fn get_or_load<T, E, F, Fut>(
-        &self,
-        key: &str,
-        ttl: impl Into<Ttl>,
-        load: F,
-    ) -> Result<T, Arc<E>>
-    where
-        T: Serialize + DeserializeOwned,
-        E: Send + Sync + 'static,
-        F: FnOnce() -> Fut,
-        Fut: Future<Output = Result<T, E>>,
-    {
-        let prepared = self.full_key("get_or_load", key).and_then(|key| {
-            let ttl = ttl.into().resolve(self.inner.default_ttl, "get_or_load", &key)?;
-            Ok((key, ttl))
-        });
-        let (key, ttl) = match prepared {
-            Ok(prepared) => prepared,
-            Err(error) => {
-                tracing::warn!(%error, "loading without the cache");
-                self.inner.tallies.error();
-                return self.timed(load()).await.map_err(Arc::new);
-            }
-        };
-        let reachable = match self.fetch(&key).await {
-            Ok(stored) => {
-                if let Some(value) = self.judge(&key, stored, |stored| codec::decode_json(stored)) {
-                    return Ok(value);
-                }
-                true
-            }
-            Err(error) => {
-                tracing::debug!(%error, "loading without the cache");
-                false
-            }
-        };
-        loop {
-            match self.inner.flights.join(&key) {
-                Seat::Lead(lead) => return self.lead(lead, &key, ttl, reachable, load).await,
-                Seat::Wait(wait) => match wait.landed().await {
-                    State::Loaded(stored) => {
-                        if let Some(value) = codec::decode_json(&stored) {
-                            self.inner.tallies.shared_load();
-                            return Ok(value);
-                        }
-                    }
-                    State::Failed(error) => {
-                        if let Ok(error) = error.downcast::<E>() {
-                            self.inner.tallies.shared_load();
-                            return Err(error);
-                        }
-                    }
-                    State::Unshareable => {}
-                    State::Abandoned | State::Loading => continue,
-                },
-            }
-            // Someone loads another type under the same key, or a type that can't be stored.
-            return self.timed(load()).await.map_err(Arc::new);
-        }
-    }
-
-    async fn lead<T, E, F, Fut>(
-        &self,
-        lead: Lead,
-        key: &str,
-        ttl: Duration,
-        reachable: bool,
-        load: F,
-    ) -> Result<T, Arc<E>>
-    where
-        T: Serialize + DeserializeOwned,
-        E: Send + Sync + 'static,
-        F: FnOnce() -> Fut,
-        Fut: Future<Output = Result<T, E>>,
-    {
-        // Another load may have landed between this caller's read and its taking the lead.
-        if reachable
-            && let Ok(Some(stored)) = self.inner.adapter.get(key).await
-            && let Some(value) = codec::decode_json(&stored)
-        {
-            lead.publish(State::Loaded(stored));
-            return Ok(value);
-        }
-        let value = match self.timed(load()).await {
-            Ok(value) => value,
-            Err(error) => {
-                let error = Arc::new(error);
-                lead.publish(State::Failed(error.clone()));
-                return Err(error);
-            }
-        };
-        match codec::encode_json("get_or_load", key, &value) {
-            Ok(stored) => {
-                lead.publish(State::Loaded(stored.clone()));
-                if !lead.superseded() {
-                    if let Err(error) = self.inner.adapter.set(key, stored, ttl).await {
-                        tracing::debug!(%error, "loaded value not stored");
-                        self.inner.tallies.error();
-                    }
-                    // Written or deleted while this was being stored: which came last is not known, so neither stays.
-                    if lead.superseded() {
-                        let _ = self.inner.adapter.delete(key).await;
-                    }
-                }
-            }
-            Err(error) => {
-                tracing::warn!(%error, "loaded value can't be cached");
-                self.inner.tallies.error();
-                lead.publish(State::Unshareable);
-            }
-        }
-        Ok(value)
-    }
-
-    /// The same cache with `name:` in front of every key. Scopes nest. `:` and `%` in the name are percent-encoded, so
-    /// that two different names never share a key.
+    /// The same cache with `name:` in front of every key. Scopes nest. `:`, `~` and `%` in the name are
+    /// percent-encoded, so that two different names never share a key.
     pub fn scoped(&self, name: &str) -> Self {
-        let name = name.replace('%', "%25").replace(':', "%3A");
+        let name = name.replace('%', "%25").replace(':', "%3A").replace('~', "%7E");
+        let names: Arc<str> = format!("{}{name}:", self.scope.names()).into();
+        let mut scopes = self.inner.scopes.lock().unwrap_or_else(PoisonError::into_inner);
+        let scope = scopes.get(&names).and_then(Weak::upgrade).unwrap_or_else(|| {
+            if scopes.len() == scopes.capacity() {
+                scopes.retain(|_, scope| scope.strong_count() > 0);
+            }
+            let scope = Arc::new(self.scope.within(names.clone()));
+            scopes.insert(names, Arc::downgrade(&scope));
+            scope
+        });
+        drop(scopes);
         Self {
             inner: self.inner.clone(),
-            prefix: format!("{}{name}:", self.prefix).into(),
+            scope,
         }
+    }
+
+    /// Drops everything in this scope and the scopes within it, in one step however much that is: values and counters,
+    /// not locks. What was stored is no longer found and ends with its time to live.
+    ///
+    /// Seen at once by this process; by others as soon as they are told (`tiered`) or after at most `CACHE_LOCAL_TTL`.
+    ///
+    /// # Errors
+    ///
+    /// If the store can't be reached: then the scope may not have been dropped.
+    pub async fn clear(&self) -> Result<()> {
+        let cleared = self.scope.clear(&*self.inner.adapter).await;
+        self.inner.drops.fetch_add(1, Ordering::SeqCst);
+        self.counted(cleared)
     }
 
     /// Counters since the cache was built, over all scopes.
@@ -306,29 +271,37 @@ impl Cache {
         });
     }
 
-    async fn fetch(&self, key: &str) -> Result<Option<Bytes>> {
-        self.inner
-            .adapter
-            .get(key)
-            .await
-            .inspect_err(|_| self.inner.tallies.error())
+    pub(crate) async fn fetch(&self, key: &str) -> Result<Option<Bytes>> {
+        self.counted(self.inner.adapter.get(key).await)
     }
 
-    async fn store(&self, key: &str, value: Bytes, ttl: Duration) -> Result<()> {
-        self.inner.flights.supersede(key);
-        self.inner
-            .adapter
-            .set(key, value, ttl)
-            .await
-            .inspect_err(|_| self.inner.tallies.error())
+    pub(crate) fn counted<T>(&self, result: Result<T>) -> Result<T> {
+        result.inspect_err(|_| self.inner.tallies.error())
     }
 
-    fn judge<T>(&self, key: &str, stored: Option<Bytes>, decode: impl Fn(&Bytes) -> Option<T>) -> Option<T> {
+    pub(crate) fn resolve(
+        &self,
+        ttl: impl Into<Ttl>,
+        operation: &'static str,
+        key: &str,
+    ) -> Result<Duration> {
+        ttl.into().resolve(self.inner.default_ttl, operation, key)
+    }
+
+    pub(crate) fn judge<T>(
+        &self,
+        key: &str,
+        stored: Option<&Bytes>,
+        decode: impl FnOnce(&Bytes) -> Option<T>,
+    ) -> Option<T> {
         let Some(stored) = stored else {
             self.inner.tallies.miss();
             return None;
         };
-        let value = decode(&stored);
+        self.judged(key, decode(stored))
+    }
+
+    fn judged<T>(&self, key: &str, value: Option<T>) -> Option<T> {
         match value {
             Some(_) => self.inner.tallies.hit(),
             None => {
@@ -339,34 +312,56 @@ impl Cache {
         value
     }
 
-    async fn timed<T, E>(&self, load: impl Future<Output = Result<T, E>>) -> Result<T, E> {
-        let start = Instant::now();
-        let result = load.await;
-        self.inner.tallies.load(start.elapsed(), result.is_ok());
-        result
+    /// The value if it lies in this process. `None` says nothing.
+    pub(crate) fn peek(&self, key: &str) -> Option<Held> {
+        let look = |prefix: &crate::scope::Prefix| {
+            KEY.with_borrow_mut(|full| {
+                full.clear();
+                full.push_str(prefix.text());
+                full.push_str(key);
+                self.inner.adapter.peek(full)
+            })
+        };
+        self.scope.with_current(self.inner.epoch(), look).flatten()
     }
 
-    fn full_key<'k>(&self, operation: &'static str, key: &'k str) -> Result<Cow<'k, str>> {
+    pub(crate) fn peek_shared<T>(&self, key: &str) -> Option<Arc<T>>
+    where
+        T: DeserializeOwned + Send + Sync + 'static,
+    {
+        let value = self.peek(key)?.decoded(codec::decode_json)?;
+        self.inner.tallies.hit();
+        Some(value)
+    }
+
+    /// The key in the store. With `miss_will_do` this fails for unusable keys only.
+    pub(crate) async fn full_key(
+        &self,
+        operation: &'static str,
+        key: &str,
+        miss_will_do: bool,
+    ) -> Result<String> {
+        let refuse = |reason| Err(Error::new(ErrorKind::InvalidInput, operation, key, reason));
         if key.is_empty() {
-            return Err(Error::new(
-                ErrorKind::InvalidInput,
-                operation,
-                &*self.prefix,
-                "the key is empty",
-            ));
+            return refuse("the key is empty");
         }
-        if key.len() + self.prefix.len() > MAX_KEY {
-            return Err(Error::new(
-                ErrorKind::InvalidInput,
-                operation,
-                key,
-                "the key is longer than 64 KiB",
-            ));
+        if key.len() + self.scope.names().len() > MAX_KEY {
+            return refuse("the key is longer than 64 KiB");
         }
-        if self.prefix.is_empty() {
-            return Ok(Cow::Borrowed(key));
-        }
-        Ok(Cow::Owned([&*self.prefix, key].concat()))
+        let epoch = || self.inner.epoch();
+        let prefix = self
+            .scope
+            .prefix(&*self.inner.adapter, epoch, operation, miss_will_do)
+            .await;
+        Ok([self.counted(prefix)?.text(), key].concat())
+    }
+}
+
+impl Inner {
+    fn epoch(&self) -> u64 {
+        self.adapter
+            .epoch()
+            .wrapping_add(self.drops.load(Ordering::Acquire))
     }
 }
 
@@ -374,7 +369,7 @@ impl fmt::Debug for Cache {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Cache")
             .field("adapter", &self.inner.adapter)
-            .field("prefix", &self.prefix)
+            .field("prefix", self.scope.names())
             .finish_non_exhaustive()
     }
 }

@@ -1,3 +1,4 @@
+use std::path::PathBuf;
 use std::time::Duration;
 
 use zhuji_config::{ByteSize, Config, Problem, Reader, Secret};
@@ -24,11 +25,18 @@ pub struct CacheConfig {
         default_note = "tiered when REDIS_URL is set, else memory"
     )]
     pub kind: Option<String>,
-    /// The Redis server: `redis://user:password@host:6379/0`.
+    /// The Redis server: `redis://user:password@host:6379/0`, or `rediss://` for TLS with the host's name checked. The
+    /// user is an ACL user and may be left out, `?protocol=resp3` asks for that protocol, `unix:///path` is a socket.
     ///
     /// Env: `REDIS_URL`. Default: none; required for `redis` and `tiered`.
     #[config(env = "REDIS_URL", example = "redis://127.0.0.1:6379")]
     pub redis_url: Option<Secret>,
+    /// A PEM file with the authorities that may have signed the server's certificate, for `rediss://`. When it is set,
+    /// no other authority is trusted.
+    ///
+    /// Env: `REDIS_CA_FILE`. Default: the system's authorities.
+    #[config(env = "REDIS_CA_FILE", default_note = "the system's authorities")]
+    pub redis_ca_file: Option<PathBuf>,
     /// How long a value lives when the call does not say.
     ///
     /// Env: `CACHE_DEFAULT_TTL`. Default: `5m`.
@@ -49,7 +57,8 @@ pub struct CacheConfig {
     /// Env: `CACHE_MEMORY_SIZE`. Default: `64MiB`.
     #[config(env = "CACHE_MEMORY_SIZE", default = "64MiB")]
     pub memory_size: ByteSize,
-    /// How long the memory tier of `tiered` keeps a value, and so how stale another instance's write can look here. At
+    /// How long the memory tier of `tiered` keeps a value, and so how stale another instance's write can look here when
+    /// the message about it is lost. For `redis`: how long another instance's drop of a namespace can go unnoticed. At
     /// most `30s`.
     ///
     /// Env: `CACHE_LOCAL_TTL`. Default: `10s`.
@@ -106,6 +115,11 @@ impl CacheConfig {
         {
             mistakes.push(("REDIS_URL", reason));
         }
+        if let Some(path) = &self.redis_ca_file
+            && !path.is_file()
+        {
+            mistakes.push(("REDIS_CA_FILE", "is not a file that can be read"));
+        }
         if self.default_ttl < tick {
             mistakes.push(("CACHE_DEFAULT_TTL", "must be at least 1ms"));
         }
@@ -156,7 +170,7 @@ mod tests {
         for url in [
             "hunter2",
             "http://u:hunter2@h",
-            "rediss://:hunter2@h:6379",
+            "rediss://:hunter2@h:6379#insecure",
             "redis://:hunter2@h:99999999",
         ] {
             let report = read(&[("REDIS_URL", url), ("CACHE_LOCAL_TTL", "31s")]).expect_err("both are bad");

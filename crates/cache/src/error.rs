@@ -22,6 +22,8 @@ pub enum ErrorKind {
     Encode,
     /// The settings can't work.
     Config,
+    /// Someone else holds the lock, and went on holding it for as long as this call would wait.
+    Locked,
     /// Anything else the store answered.
     Other,
 }
@@ -37,6 +39,7 @@ impl ErrorKind {
             Self::InvalidInput => "invalid_input",
             Self::Encode => "encode",
             Self::Config => "config",
+            Self::Locked => "locked",
             Self::Other => "other",
         }
     }
@@ -51,6 +54,7 @@ impl ErrorKind {
             Self::InvalidInput => "correct the call",
             Self::Encode => "give the type a serde representation that JSON can hold",
             Self::Config => "correct the setting and start again",
+            Self::Locked => "try again later",
             Self::Other => "see the source of this error",
         }
     }
@@ -98,6 +102,10 @@ impl Error {
         self.kind
     }
 
+    pub(crate) fn reason(&self) -> &str {
+        &self.reason
+    }
+
     /// What was attempted: `get`, `set`, `connect` …
     pub fn operation(&self) -> &'static str {
         self.operation
@@ -110,7 +118,10 @@ impl Error {
 
     /// Whether the same call may succeed later without any change.
     pub fn is_retryable(&self) -> bool {
-        matches!(self.kind, ErrorKind::Timeout | ErrorKind::Unavailable)
+        matches!(
+            self.kind,
+            ErrorKind::Timeout | ErrorKind::Unavailable | ErrorKind::Locked
+        )
     }
 
     /// Whether the store as a whole is out of reach; such errors count towards opening the breaker.

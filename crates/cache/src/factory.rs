@@ -92,8 +92,9 @@ impl CacheFactory {
             (None, "memory") => Arc::new(memory()),
             (None, "redis") => guard(Arc::new(RedisAdapter::new(config)?)),
             (None, "tiered") => {
-                let shared = guard(Arc::new(RedisAdapter::new(config)?));
-                Arc::new(TieredAdapter::new(memory(), shared, config.local_ttl))
+                let redis = Arc::new(RedisAdapter::new(config)?);
+                let tiered = TieredAdapter::new(memory(), guard(redis.clone()), config.local_ttl);
+                Arc::new(tiered.with_invalidation(&redis))
             }
             (None, _) => {
                 let reason = format!("no adapter of that name; there are: {}", self.names().join(", "));

@@ -1,7 +1,7 @@
 //! One load per key and process: the first caller that misses leads, the others wait for what it brings.
 //!
 //! The leader is the caller's own future, not a task, so loaders may borrow and need not be `'static`. If that future
-//! is dropped or panics, its guard says so and one of the waiters takes the lead.
+//! is dropped, its guard says so and one of the waiters takes the lead.
 
 use std::any::Any;
 use std::collections::HashMap;
@@ -33,6 +33,8 @@ pub(crate) enum State {
     Failed(Arc<dyn Any + Send + Sync>),
     /// Loaded, but it has no byte form: everyone has to load for themselves.
     Unshareable,
+    /// The loader panicked, with this message.
+    Panicked(Arc<str>),
     /// The leader is gone without a result.
     Abandoned,
 }

@@ -21,6 +21,9 @@ pub struct CacheStats {
     pub load_errors: u64,
     /// Callers of `get_or_load` that were served by another caller's load.
     pub shared_loads: u64,
+    /// Reads of [`get_or_refresh`](crate::Cache::get_or_refresh) that were answered with a value due to be loaded again;
+    /// each also counts as a hit.
+    pub stale_hits: u64,
     /// Stored values that could not be read as the wanted type; each also counts as a miss.
     pub decode_errors: u64,
     /// What the adapter tells about itself.
@@ -60,10 +63,14 @@ pub(crate) struct Tallies {
     load_errors: Tally,
     shared_loads: Tally,
     decode_errors: Tally,
+    stale_hits: Tally,
     load_seconds: Histogram,
     entries: Gauge,
     bytes: Gauge,
     evictions: Counter,
+    local_hits: Counter,
+    invalidations: Counter,
+    flushes: Counter,
 }
 
 impl Tallies {
@@ -83,10 +90,14 @@ impl Tallies {
             load_errors: load("error"),
             shared_loads: load("shared"),
             decode_errors: Tally::new(metrics::counter!("zhuji_cache_decode_errors_total")),
+            stale_hits: Tally::new(metrics::counter!("zhuji_cache_stale_hits_total")),
             load_seconds: metrics::histogram!("zhuji_cache_load_seconds"),
             entries: metrics::gauge!("zhuji_cache_entries"),
             bytes: metrics::gauge!("zhuji_cache_bytes"),
             evictions: metrics::counter!("zhuji_cache_evictions_total"),
+            local_hits: metrics::counter!("zhuji_cache_local_hits_total"),
+            invalidations: metrics::counter!("zhuji_cache_invalidations_total"),
+            flushes: metrics::counter!("zhuji_cache_flushes_total"),
         }
     }
 
@@ -107,6 +118,10 @@ impl Tallies {
         self.misses.add();
     }
 
+    pub(crate) fn stale_hit(&self) {
+        self.stale_hits.add();
+    }
+
     pub(crate) fn shared_load(&self) {
         self.shared_loads.add();
     }
@@ -125,6 +140,9 @@ impl Tallies {
         self.entries.set(adapter.entries as f64);
         self.bytes.set(adapter.bytes as f64);
         self.evictions.absolute(adapter.evictions);
+        self.local_hits.absolute(adapter.local_hits);
+        self.invalidations.absolute(adapter.invalidations);
+        self.flushes.absolute(adapter.flushes);
         CacheStats {
             hits: self.hits.get(),
             misses: self.misses.get(),
@@ -132,6 +150,7 @@ impl Tallies {
             loads: self.loads.get() + self.load_errors.get(),
             load_errors: self.load_errors.get(),
             shared_loads: self.shared_loads.get(),
+            stale_hits: self.stale_hits.get(),
             decode_errors: self.decode_errors.get(),
             adapter,
         }
@@ -154,6 +173,22 @@ fn describe() {
     describe_counter!(
         "zhuji_cache_decode_errors_total",
         "Stored values that were not of the wanted type"
+    );
+    describe_counter!(
+        "zhuji_cache_stale_hits_total",
+        "Reads answered with a value that was due to be loaded again"
+    );
+    describe_counter!(
+        "zhuji_cache_local_hits_total",
+        "Reads of the tiered cache answered from this process's memory"
+    );
+    describe_counter!(
+        "zhuji_cache_invalidations_total",
+        "Keys dropped from memory because another instance wrote them"
+    );
+    describe_counter!(
+        "zhuji_cache_flushes_total",
+        "Times memory was emptied because invalidations may have been missed"
     );
     describe_histogram!("zhuji_cache_load_seconds", Unit::Seconds, "Time the loaders took");
     describe_gauge!("zhuji_cache_entries", "Entries held in this process");

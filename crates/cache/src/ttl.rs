@@ -3,7 +3,7 @@ use std::time::Duration;
 use crate::error::{Error, ErrorKind, Result};
 
 /// Longer times to live are cut to this: a cache is not a place to keep things.
-const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
+pub(crate) const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// How long an entry may live. Every entry has an end.
 ///

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use metrics::{Counter, Gauge, Histogram};
 
-use crate::adapter::{AdapterStats, CacheAdapter, Entry};
+use crate::adapter::{AdapterStats, CacheAdapter, Entry, Held, NewEntry};
 use crate::error::{Error, ErrorKind, Result};
 
 /// How patient a [`Guard`] is.
@@ -211,28 +211,46 @@ impl fmt::Debug for Shared {
 #[derive(Clone, Copy)]
 enum Operation {
     Get,
+    GetMany,
     Set,
+    SetMany,
     Delete,
+    Expiry,
     Increment,
+    Lock,
     Check,
 }
 
 impl Operation {
-    const ALL: [Self; 5] = [Self::Get, Self::Set, Self::Delete, Self::Increment, Self::Check];
+    const ALL: [Self; 9] = [
+        Self::Get,
+        Self::GetMany,
+        Self::Set,
+        Self::SetMany,
+        Self::Delete,
+        Self::Expiry,
+        Self::Increment,
+        Self::Lock,
+        Self::Check,
+    ];
 
     fn name(self) -> &'static str {
         match self {
             Self::Get => "get",
+            Self::GetMany => "get_many",
             Self::Set => "set",
+            Self::SetMany => "set_many",
             Self::Delete => "delete",
+            Self::Expiry => "expiry",
             Self::Increment => "increment",
+            Self::Lock => "lock",
             Self::Check => "check",
         }
     }
 }
 
 struct Instruments {
-    of: [OperationInstruments; 5],
+    of: [OperationInstruments; Operation::ALL.len()],
     breaker_open: Gauge,
 }
 
@@ -276,6 +294,10 @@ impl CacheAdapter for Guard {
         self.shared.inner.name()
     }
 
+    fn peek(&self, key: &str) -> Option<Held> {
+        self.shared.inner.peek(key)
+    }
+
     async fn get(&self, key: &str) -> Result<Option<Bytes>> {
         self.run(Operation::Get, key, self.shared.inner.get(key)).await
     }
@@ -285,13 +307,52 @@ impl CacheAdapter for Guard {
             .await
     }
 
+    async fn get_many(&self, keys: &[&str]) -> Result<Vec<Option<Bytes>>> {
+        self.run(Operation::GetMany, first(keys), self.shared.inner.get_many(keys))
+            .await
+    }
+
+    async fn get_entries(&self, keys: &[&str]) -> Result<Vec<Option<Entry>>> {
+        self.run(
+            Operation::GetMany,
+            first(keys),
+            self.shared.inner.get_entries(keys),
+        )
+        .await
+    }
+
+    async fn get_or_insert(&self, key: &str, value: Bytes, ttl: Duration) -> Result<Bytes> {
+        self.run(
+            Operation::Set,
+            key,
+            self.shared.inner.get_or_insert(key, value, ttl),
+        )
+        .await
+    }
+
     async fn set(&self, key: &str, value: Bytes, ttl: Duration) -> Result<()> {
         self.run(Operation::Set, key, self.shared.inner.set(key, value, ttl))
             .await
     }
 
+    async fn set_many(&self, entries: &[NewEntry]) -> Result<()> {
+        let key = entries.first().map_or("", |entry| &entry.key);
+        self.run(Operation::SetMany, key, self.shared.inner.set_many(entries))
+            .await
+    }
+
     async fn delete(&self, key: &str) -> Result<bool> {
         self.run(Operation::Delete, key, self.shared.inner.delete(key))
+            .await
+    }
+
+    async fn expires_in(&self, key: &str) -> Result<Option<Duration>> {
+        self.run(Operation::Expiry, key, self.shared.inner.expires_in(key))
+            .await
+    }
+
+    async fn touch(&self, key: &str, ttl: Duration) -> Result<bool> {
+        self.run(Operation::Expiry, key, self.shared.inner.touch(key, ttl))
             .await
     }
 
@@ -304,9 +365,32 @@ impl CacheAdapter for Guard {
         .await
     }
 
+    async fn lock(&self, key: &str, token: &str, ttl: Duration) -> Result<Option<u64>> {
+        self.run(Operation::Lock, key, self.shared.inner.lock(key, token, ttl))
+            .await
+    }
+
+    async fn extend_lock(&self, key: &str, token: &str, ttl: Duration) -> Result<bool> {
+        self.run(
+            Operation::Lock,
+            key,
+            self.shared.inner.extend_lock(key, token, ttl),
+        )
+        .await
+    }
+
+    async fn unlock(&self, key: &str, token: &str) -> Result<bool> {
+        self.run(Operation::Lock, key, self.shared.inner.unlock(key, token))
+            .await
+    }
+
     async fn check(&self) -> Result<()> {
         self.run(Operation::Check, self.name(), self.shared.inner.check())
             .await
+    }
+
+    fn epoch(&self) -> u64 {
+        self.shared.inner.epoch()
     }
 
     fn stats(&self) -> AdapterStats {
@@ -315,4 +399,8 @@ impl CacheAdapter for Guard {
             ..self.shared.inner.stats()
         }
     }
+}
+
+fn first<'k>(keys: &[&'k str]) -> &'k str {
+    keys.first().copied().unwrap_or_default()
 }
