@@ -7,9 +7,13 @@ use jiff::Timestamp;
 use uuid::Uuid;
 use zhuji_db_pool::Transaction;
 
-use crate::error::Result;
+use crate::admin::AdminAdapter;
+use crate::batch::{BatchId, BatchRecord, NewBatch};
+use crate::error::{Error, ErrorKind, Result};
 use crate::job::JobId;
-use crate::record::{JobRecord, QueueCounts};
+use crate::limit::Limit;
+use crate::record::{JobRecord, Progress, QueueCounts};
+use crate::schedule::ScheduleAdapter;
 
 /// The name of one running worker: random, so that a restarted process is never mistaken for its predecessor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -53,6 +57,8 @@ pub struct NewJob {
     pub traceparent: Option<String>,
     /// The request that caused it.
     pub request_id: Option<String>,
+    /// The batch it is a member of.
+    pub batch: Option<BatchId>,
 }
 
 /// What a worker asks for.
@@ -94,6 +100,17 @@ pub struct Claimed {
     pub request_id: Option<String>,
     /// How long it could have run and did not.
     pub waited: Duration,
+    /// The batch it is a member of.
+    pub batch: Option<BatchId>,
+}
+
+/// What a worker was given.
+#[derive(Clone, Debug, Default)]
+pub struct Claims {
+    /// The jobs.
+    pub jobs: Vec<Claimed>,
+    /// If there were fewer than asked for: when there may be more, if that is known.
+    pub again_in: Option<Duration>,
 }
 
 impl Claimed {
@@ -118,6 +135,7 @@ impl Claimed {
             traceparent: None,
             request_id: None,
             waited: Duration::ZERO,
+            batch: None,
         }
     }
 }
@@ -139,7 +157,10 @@ pub struct Fence {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Finish {
     /// Well.
-    Done,
+    Done {
+        /// What it left behind, as JSON text.
+        result: Option<String>,
+    },
     /// Badly; try again after `delay`.
     Retry {
         /// The pause.
@@ -152,6 +173,8 @@ pub enum Finish {
         /// What is kept of the error.
         error: String,
     },
+    /// Because it was asked to: the job is cancelled.
+    Cancelled,
     /// Not at all: the worker is stopping. The job is ready again and the attempt not counted.
     HandBack,
 }
@@ -163,6 +186,25 @@ pub struct Report {
     pub fence: Fence,
     /// How it ended.
     pub finish: Finish,
+}
+
+/// A lease that goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Renewed {
+    /// Whose.
+    pub fence: Fence,
+    /// Whether somebody wants the job cancelled.
+    pub cancel: bool,
+}
+
+/// Why a worker should look at the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Hint {
+    /// There may be jobs to claim.
+    Jobs,
+    /// Somebody may have asked for a running job to be cancelled.
+    Leases,
 }
 
 /// What became of jobs whose lease had ended.
@@ -192,12 +234,15 @@ pub struct SweepRequest {
 /// - **Time is the store's.** Leases, delays and ages are reckoned on one clock, never on a caller's.
 /// - **A claim is exclusive.** `claim` marks what it returns as running with a lease, counts the attempt and numbers the
 ///   claim, all at once; two calls never return the same job unless its lease ended or it was finished in between.
-///   Order: higher priority, then earlier `run_at`.
+///   Order: higher priority, then earlier `run_at`. It keeps to the queue's limits and to whether it is paused, which
+///   hold over all workers together.
 /// - **A job's claims are numbered upwards**, and nothing ever takes a number back: no two claims of a job have the same
 ///   fence.
 /// - **Everything after the claim is fenced.** `renew`, `finish` and `finish_in` change a job only if it is running and
 ///   claim and worker are still the fence's; otherwise they change nothing and say so.
 /// - `finish` and `renew` take many at once; a store that can should use one round trip.
+/// - A job that somebody wants cancelled is so at the end of its attempt, unless that was `Done`.
+/// - The last member of a batch to end enqueues the batch's next job, in the same transaction.
 /// - `rescue` makes jobs ready whose lease has ended (or dead, if that was their last attempt). The attempt stays
 ///   counted: it may have done its work.
 /// - `release` gives back whatever `worker` holds in the store besides `keep`, without counting the attempt: claims
@@ -216,16 +261,17 @@ pub trait JobsAdapter: Send + Sync + fmt::Debug + 'static {
     async fn enqueue_in(&self, tx: &Transaction<'_>, jobs: Vec<NewJob>) -> Result<Vec<JobId>>;
 
     /// Hands jobs to a worker.
-    async fn claim(&self, request: &ClaimRequest) -> Result<Vec<Claimed>>;
+    async fn claim(&self, request: &ClaimRequest) -> Result<Claims>;
 
-    /// Moves the leases of `running` to `lease` from now; returns which of them are still owned.
-    async fn renew(&self, running: &[Fence], lease: Duration) -> Result<Vec<Fence>>;
+    /// Moves the leases of `running` to `lease` from now; returns those that are still owned.
+    async fn renew(&self, running: &[Fence], lease: Duration) -> Result<Vec<Renewed>>;
 
     /// Records how attempts ended; for each, whether it was still owned and so took effect.
     async fn finish(&self, reports: &[Report]) -> Result<Vec<bool>>;
 
-    /// Marks a job as done as a part of the caller's transaction; `false` if it is no longer owned.
-    async fn finish_in(&self, tx: &Transaction<'_>, fence: Fence) -> Result<bool>;
+    /// Marks a job as done as a part of the caller's transaction, with what it leaves behind as JSON text; `false` if it
+    /// is no longer owned.
+    async fn finish_in(&self, tx: &Transaction<'_>, fence: Fence, result: Option<&str>) -> Result<bool>;
 
     /// Takes up jobs whose lease has ended, at most `limit`.
     async fn rescue(&self, limit: usize) -> Result<Rescued>;
@@ -242,9 +288,53 @@ pub trait JobsAdapter: Send + Sync + fmt::Debug + 'static {
     /// Counts by queue, sorted by name.
     async fn counts(&self) -> Result<Vec<QueueCounts>>;
 
-    /// Opens a stream with an item whenever another process may have enqueued something. Hints may be missing or too
-    /// many: workers look by themselves now and then. `None` if the store can't tell.
-    async fn hints(&self) -> Result<Option<BoxStream<'static, Result<()>>>> {
+    /// Notes how far jobs are that are still owned. A courtesy: a store may leave it out.
+    async fn progress(&self, progress: &[(Fence, Progress)]) -> Result<()> {
+        let _ = progress;
+        Ok(())
+    }
+
+    /// Stores a batch and its members, or none of them.
+    async fn enqueue_batch(&self, batch: NewBatch) -> Result<()> {
+        Err(unsupported("enqueue", batch.id, "this adapter knows no batches"))
+    }
+
+    /// The same as a part of the caller's transaction, where the store can take part in one.
+    async fn enqueue_batch_in(&self, tx: &Transaction<'_>, batch: NewBatch) -> Result<()> {
+        let _ = tx;
+        Err(unsupported("enqueue", batch.id, "this adapter knows no batches"))
+    }
+
+    /// One batch.
+    async fn batch(&self, id: BatchId) -> Result<Option<BatchRecord>> {
+        Err(unsupported("get", id, "this adapter knows no batches"))
+    }
+
+    /// Makes these the limits of the queue and of its kinds; limits of other kinds stay.
+    async fn set_limits(&self, queue: &str, limit: Option<Limit>, kinds: &[(&str, Limit)]) -> Result<()> {
+        if limit.is_none_or(|limit| limit.is_none()) && kinds.iter().all(|(_, limit)| limit.is_none()) {
+            return Ok(());
+        }
+        Err(unsupported("limit", queue, "this adapter knows no limits"))
+    }
+
+    /// Opens a stream with an item whenever another process may have done something that concerns workers. Hints may be
+    /// missing or too many: workers look by themselves now and then. `None` if the store can't tell.
+    async fn hints(&self) -> Result<Option<BoxStream<'static, Result<Hint>>>> {
         Ok(None)
     }
+
+    /// What it offers for administration.
+    fn admin(&self) -> Option<&dyn AdminAdapter> {
+        None
+    }
+
+    /// Where it keeps the timetable.
+    fn timetable(&self) -> Option<&dyn ScheduleAdapter> {
+        None
+    }
+}
+
+fn unsupported(operation: &'static str, subject: impl fmt::Display, reason: &'static str) -> Error {
+    Error::new(ErrorKind::Unsupported, operation, subject, reason)
 }

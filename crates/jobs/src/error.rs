@@ -18,6 +18,12 @@ pub enum ErrorKind {
     Encode,
     /// The job, its options or a name can't be used.
     InvalidInput,
+    /// There is no such job, queue or schedule.
+    NotFound,
+    /// The job is in a state in which this can't be done.
+    State,
+    /// The adapter can't do this.
+    Unsupported,
     /// The settings can't work.
     Config,
     /// The store's tables could not be brought up to date.
@@ -35,6 +41,9 @@ impl ErrorKind {
             Self::Conflict => "conflict",
             Self::Encode => "encode",
             Self::InvalidInput => "invalid_input",
+            Self::NotFound => "not_found",
+            Self::State => "state",
+            Self::Unsupported => "unsupported",
             Self::Config => "config",
             Self::Migration => "migration",
             Self::Store => "store",
@@ -48,6 +57,9 @@ impl ErrorKind {
             Self::Conflict => "run the whole transaction again",
             Self::Encode => "give the job a serde representation that JSON can hold",
             Self::InvalidInput => "correct the call",
+            Self::NotFound => "look at the list for what is there",
+            Self::State => "look at the job again",
+            Self::Unsupported => "use an adapter that can: postgres, memory",
             Self::Config => "correct the setting and start again",
             Self::Migration => "see the source of this error, then start again",
             Self::Store => "see the source of this error",

@@ -8,6 +8,7 @@ use crate::context::JobContext;
 use crate::job::Job;
 use crate::job_error::JobError;
 use crate::policy::Policy;
+use crate::schedule::{NewSchedule, Schedule};
 
 type Outcome = Pin<Box<dyn Future<Output = Result<(), JobError>> + Send>>;
 
@@ -15,6 +16,7 @@ type Outcome = Pin<Box<dyn Future<Output = Result<(), JobError>> + Send>>;
 #[derive(Clone, Default)]
 pub struct JobSet {
     handlers: BTreeMap<&'static str, Arc<Handler>>,
+    schedules: Vec<NewSchedule>,
 }
 
 pub(crate) struct Handler {
@@ -69,6 +71,25 @@ impl JobSet {
         self
     }
 
+    /// Adds an entry to the timetable of the worker's queue. When a worker starts, the entries of its set replace those
+    /// in the store, as far as jobs of its kinds are concerned.
+    ///
+    /// # Panics
+    ///
+    /// If the set has no handler for the schedule's job, or already a schedule of this name.
+    pub fn schedule(mut self, schedule: Schedule) -> Self {
+        let Schedule { new } = schedule;
+        assert!(
+            self.handlers.contains_key(new.kind.as_str()),
+            "no handler for the jobs of schedule {:?}: add it first",
+            new.name
+        );
+        let former = self.schedules.iter().any(|other| other.name == new.name);
+        assert!(!former, "two schedules of the name {:?}", new.name);
+        self.schedules.push(new);
+        self
+    }
+
     /// The kinds it can do.
     pub fn kinds(&self) -> impl Iterator<Item = &'static str> + '_ {
         self.handlers.keys().copied()
@@ -77,6 +98,16 @@ impl JobSet {
     /// Whether it can do nothing.
     pub fn is_empty(&self) -> bool {
         self.handlers.is_empty()
+    }
+
+    pub(crate) fn schedules(&self) -> &[NewSchedule] {
+        &self.schedules
+    }
+
+    pub(crate) fn policies(&self) -> impl Iterator<Item = (&'static str, &Policy)> + '_ {
+        self.handlers
+            .iter()
+            .map(|(kind, handler)| (*kind, &handler.policy))
     }
 
     pub(crate) fn get(&self, kind: &str) -> Option<&Arc<Handler>> {

@@ -7,6 +7,8 @@ use zhuji_db_pool::Transaction;
 use zhuji_health::Check;
 
 use crate::adapter::{JobsAdapter, NewJob};
+use crate::admin::JobsAdmin;
+use crate::batch::{Batch, BatchId, BatchRecord};
 use crate::config::JobsConfig;
 use crate::error::{Error, ErrorKind, Result};
 use crate::health::JobsCheck;
@@ -16,7 +18,7 @@ use crate::meters;
 use crate::origin::{Origin, OriginSource};
 use crate::record::{JobRecord, QueueCounts};
 use crate::wake::Wake;
-use crate::worker::{Upkeep, Worker, WorkerSettings};
+use crate::worker::{Timetable, Upkeep, Worker, WorkerSettings};
 
 const MAX_PAYLOAD: usize = 1024 * 1024;
 const MAX_NAME: usize = 512;
@@ -41,6 +43,8 @@ pub(crate) struct Inner {
     pub(crate) permits: Arc<Semaphore>,
     /// Rescue and sweep, once per process, as long as a worker runs.
     pub(crate) upkeep: Mutex<Weak<Upkeep>>,
+    /// The queues whose schedules this process fires.
+    pub(crate) timetable: Timetable,
 }
 
 impl Jobs {
@@ -55,6 +59,7 @@ impl Jobs {
                 wake: Wake::new(config.poll_interval * 2),
                 permits: Arc::new(Semaphore::new(permits)),
                 upkeep: Mutex::new(Weak::new()),
+                timetable: Timetable::default(),
             }),
             scope: None,
             origin: None,
@@ -175,7 +180,7 @@ impl Jobs {
     /// If the store can't be reached.
     pub async fn get(&self, id: JobId) -> Result<Option<JobRecord>> {
         let record = self.inner.adapter.get(id).await?;
-        Ok(record.filter(|record| self.scope.as_deref().is_none_or(|scope| scope == record.queue)))
+        Ok(record.filter(|record| self.sees(&record.queue)))
     }
 
     /// How many jobs stand where, by queue. A scoped handle sees only its own queue.
@@ -185,8 +190,37 @@ impl Jobs {
     /// If the store can't be reached.
     pub async fn counts(&self) -> Result<Vec<QueueCounts>> {
         let mut counts = self.inner.adapter.counts().await?;
-        counts.retain(|counts| self.scope.as_deref().is_none_or(|scope| scope == counts.queue));
+        counts.retain(|counts| self.sees(&counts.queue));
         Ok(counts)
+    }
+
+    /// A batch, yet to be filled and enqueued: jobs that belong together, and the one that follows them.
+    pub fn batch(&self) -> Batch {
+        Batch::new(self.clone())
+    }
+
+    /// How a batch stands; `None` if there is none (any more). A scoped handle sees only its own queue's.
+    ///
+    /// # Errors
+    ///
+    /// If the store can't be reached.
+    pub async fn batch_record(&self, id: BatchId) -> Result<Option<BatchRecord>> {
+        let record = self.inner.adapter.batch(id).await?;
+        Ok(record.filter(|record| self.sees(&record.queue)))
+    }
+
+    /// Looks into the queues and sets things right. That of a scoped handle sees only its own queue.
+    pub fn admin(&self) -> JobsAdmin {
+        JobsAdmin::new(self.clone())
+    }
+
+    /// The one queue this handle sees; `None`: all of them.
+    pub(crate) fn own_queue(&self) -> Option<&str> {
+        self.scope.as_deref()
+    }
+
+    pub(crate) fn sees(&self, queue: &str) -> bool {
+        self.own_queue().is_none_or(|own| own == queue)
     }
 
     /// The adapter's name: `postgres`, `memory` …
@@ -200,7 +234,7 @@ impl Jobs {
         Arc::new(JobsCheck { jobs: self.clone() })
     }
 
-    fn prepare<J: Job>(&self, job: &J, options: EnqueueOptions) -> Result<NewJob> {
+    pub(crate) fn prepare<J: Job>(&self, job: &J, options: EnqueueOptions) -> Result<NewJob> {
         let refuse = |reason: &'static str| Error::new(ErrorKind::InvalidInput, "enqueue", J::KIND, reason);
         let payload = serde_json::to_string(job).map_err(|source| {
             Error::new(ErrorKind::Encode, "enqueue", J::KIND, "the job has no JSON form").with_source(source)
@@ -239,6 +273,7 @@ impl Jobs {
             unique_key: options.unique_key,
             traceparent: fit(options.traceparent.or(origin.traceparent)),
             request_id: fit(options.request_id.or(origin.request_id)),
+            batch: None,
         })
     }
 }

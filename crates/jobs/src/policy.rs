@@ -1,5 +1,7 @@
 use std::time::Duration;
 
+use crate::limit::Limit;
+
 /// How often, how patiently and how long one kind of job is tried.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
@@ -10,6 +12,8 @@ pub struct Policy {
     pub backoff: Backoff,
     /// How long one attempt may take; then its handler is dropped and the attempt has failed. Default: 10 minutes.
     pub timeout: Duration,
+    /// What all workers together keep to for this kind. Default: no limit.
+    pub limit: Limit,
 }
 
 impl Default for Policy {
@@ -18,6 +22,7 @@ impl Default for Policy {
             max_attempts: 8,
             backoff: Backoff::default(),
             timeout: Duration::from_secs(600),
+            limit: Limit::none(),
         }
     }
 }
@@ -38,6 +43,13 @@ impl Policy {
     /// How long one attempt may take.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
+        self
+    }
+
+    /// What all workers of the fleet keep to together for jobs of this kind in one queue. A long backlog of a limited
+    /// kind slows the claims of its queue down: give such a kind a queue of its own.
+    pub fn limit(mut self, limit: Limit) -> Self {
+        self.limit = limit;
         self
     }
 }

@@ -3,6 +3,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::Serialize;
 
+use crate::batch::BatchId;
 use crate::job::JobId;
 
 /// Where a job stands.
@@ -10,37 +11,61 @@ use crate::job::JobId;
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum JobState {
-    /// Waiting for a worker, for its time, or for its next attempt.
+    /// Could run now: waiting for a worker.
     Ready,
+    /// Waiting for its time, or for its next attempt.
+    Scheduled,
     /// A worker has it.
     Running,
     /// Finished well.
     Done,
     /// Given up: a fatal error, or no attempts left.
     Dead,
+    /// Ended by [`JobsAdmin::cancel`](crate::JobsAdmin::cancel).
+    Cancelled,
 }
 
 impl JobState {
-    /// The name in the store and in metrics.
+    /// All of them, in the order of a job's life.
+    pub const ALL: [Self; 6] = [
+        Self::Ready,
+        Self::Scheduled,
+        Self::Running,
+        Self::Done,
+        Self::Dead,
+        Self::Cancelled,
+    ];
+
+    /// The name in the store, in metrics and on pages.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Ready => "ready",
+            Self::Scheduled => "scheduled",
             Self::Running => "running",
             Self::Done => "done",
             Self::Dead => "dead",
+            Self::Cancelled => "cancelled",
         }
     }
 
-    pub(crate) fn parse(name: &str) -> Option<Self> {
-        [Self::Ready, Self::Running, Self::Done, Self::Dead]
-            .into_iter()
-            .find(|state| state.as_str() == name)
+    /// The state of this name.
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.as_str() == name)
     }
 
-    /// Whether nothing more will happen to it.
+    /// Whether nothing more will happen to it by itself.
     pub fn is_final(self) -> bool {
-        matches!(self, Self::Done | Self::Dead)
+        matches!(self, Self::Done | Self::Dead | Self::Cancelled)
     }
+}
+
+/// How far a running job is, by its own account.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Progress {
+    /// Steps done.
+    pub done: u64,
+    /// Steps in all.
+    pub total: u64,
 }
 
 /// One job as it is in the store.
@@ -69,7 +94,7 @@ pub struct JobRecord {
     pub created_at: Timestamp,
     /// When its last attempt began.
     pub started_at: Option<Timestamp>,
-    /// When it was done or dead.
+    /// When it was done, dead or cancelled.
     pub finished_at: Option<Timestamp>,
     /// What the last failed attempt said.
     pub error: Option<String>,
@@ -79,6 +104,10 @@ pub struct JobRecord {
     pub traceparent: Option<String>,
     /// The request that caused it.
     pub request_id: Option<String>,
+    /// The batch it is a member of.
+    pub batch: Option<BatchId>,
+    /// How far it said it was.
+    pub progress: Option<Progress>,
 }
 
 /// How many jobs of one queue stand where.

@@ -24,6 +24,8 @@ pub(crate) struct Signal {
     pub(crate) now: u64,
     /// Changes when there will be something to do as soon as a transaction commits, if it does.
     pub(crate) soon: u64,
+    /// Changes when somebody may want a running job cancelled.
+    pub(crate) leases: u64,
 }
 
 impl Wake {
@@ -47,6 +49,11 @@ impl Wake {
     pub(crate) fn soon(&self) {
         self.signal
             .send_modify(|signal| signal.soon = signal.soon.wrapping_add(1));
+    }
+
+    pub(crate) fn look_at_leases(&self) {
+        self.signal
+            .send_modify(|signal| signal.leases = signal.leases.wrapping_add(1));
     }
 
     /// Someone else enqueued something, and may be enqueuing more that is not announced.

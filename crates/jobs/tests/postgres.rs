@@ -479,7 +479,10 @@ async fn jobs_of_the_first_schema_go_on_in_the_present_one() {
     let worker = start(&jobs, set);
     eventually("both to be done", || async {
         let row = pool
-            .query_one("SELECT count(*) FROM zhuji_jobs.job WHERE state = 'done'", &[])
+            .query_one(
+                "SELECT count(*) FROM zhuji_jobs.finished WHERE state = 'done'",
+                &[],
+            )
             .await
             .unwrap();
         (row.get::<_, i64>(0) == 2).then_some(())

@@ -1,26 +1,35 @@
 //! Jobs in the schema `zhuji_jobs` of the service's own database.
 
+mod admin;
 mod bell;
+mod insert;
+mod rows;
+mod schedule;
 mod schema;
 mod sql;
 
-use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
-use jiff::Timestamp;
 use uuid::Uuid;
 use zhuji_db_pool::{DbPool, Row, ToSql, Transaction};
 
 use self::bell::Bell;
+use self::insert::{Insert, MANY};
+use self::rows::{column, count, counts, record, seconds, small};
 use crate::adapter::{
-    ClaimRequest, Claimed, Fence, Finish, JobsAdapter, NewJob, Report, Rescued, SweepRequest, WorkerId,
+    ClaimRequest, Claimed, Claims, Fence, Finish, Hint, JobsAdapter, NewJob, Renewed, Report, Rescued,
+    SweepRequest, WorkerId,
 };
+use crate::admin::AdminAdapter;
+use crate::batch::{BatchId, BatchRecord, NewBatch};
 use crate::error::{Error, ErrorKind, Result};
 use crate::job::JobId;
-use crate::record::{JobRecord, JobState, QueueCounts};
+use crate::limit::Limit;
+use crate::record::{JobRecord, Progress, QueueCounts};
+use crate::schedule::ScheduleAdapter;
 
 const CHANNEL: &str = "zhuji_jobs";
 
@@ -51,10 +60,31 @@ impl PostgresAdapter {
             let reason = "the tables could not be brought up to date";
             Error::new(kind, "migrate", format!("schema {}", schema::NAME), reason).with_source(source)
         })?;
-        Ok(Self {
+        Ok(Self::with(pool))
+    }
+
+    /// Takes the schema as it is.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Unavailable`] if the server can't be reached, [`ErrorKind::Migration`] if the schema is not there
+    /// or older than this program.
+    pub async fn open(pool: DbPool) -> Result<Self> {
+        let adapter = Self::with(pool);
+        let row = adapter.query("open", schema::NAME, sql::IS_PRESENT, &[]).await?;
+        if row.first().is_some_and(|row| row.get(0)) {
+            return Ok(adapter);
+        }
+        let reason = "this database has no job queue of this program's version";
+        let subject = format!("schema {}", schema::NAME);
+        Err(Error::new(ErrorKind::Migration, "open", subject, reason))
+    }
+
+    fn with(pool: DbPool) -> Self {
+        Self {
             bell: Bell::new(pool.clone()),
             pool,
-        })
+        }
     }
 
     async fn query(
@@ -69,7 +99,43 @@ impl PostgresAdapter {
             .await
             .map_err(|source| explain(operation, subject, source))
     }
+
+    async fn insert(&self, insert: &Insert) -> Result<Vec<Row>> {
+        let (sql, params) = insert.statement();
+        self.query("enqueue", &insert.subject(), sql, &params).await
+    }
+
+    /// Many plain jobs, by COPY in a transaction.
+    async fn copy(&self, jobs: &[NewJob]) -> Result<()> {
+        let subject = jobs.first().map(|job| job.kind.clone()).unwrap_or_default();
+        let work = async {
+            let mut connection = self.pool.get().await?;
+            let tx = connection.transaction().await?;
+            match insert::copy(&tx, jobs).await {
+                Ok(()) => tx.commit().await.map(Ok),
+                Err(error) => Ok(Err(error)),
+            }
+        };
+        let refused = |source: tokio_postgres::Error| {
+            let (kind, reason) = match source.as_db_error() {
+                Some(_) => (ErrorKind::Store, "the database refused the jobs"),
+                None => (ErrorKind::Unavailable, "the database is out of reach"),
+            };
+            Error::new(kind, "enqueue", &subject, reason).with_source(source)
+        };
+        match tokio::time::timeout(COPY_TIMEOUT, work).await {
+            Ok(Ok(copied)) => copied.map_err(refused),
+            Ok(Err(source)) => Err(explain("enqueue", &subject, source)),
+            Err(_) => {
+                let reason = format!("no answer within {COPY_TIMEOUT:?}");
+                Err(Error::new(ErrorKind::Unavailable, "enqueue", &subject, reason))
+            }
+        }
+    }
 }
+
+/// COPY goes past the pool's own deadline.
+const COPY_TIMEOUT: Duration = Duration::from_secs(30);
 
 fn explain(operation: &'static str, subject: &str, source: zhuji_db_pool::Error) -> Error {
     let (kind, reason) = if source.is_unavailable() {
@@ -85,150 +151,6 @@ fn explain(operation: &'static str, subject: &str, source: zhuji_db_pool::Error)
     Error::new(kind, operation, subject, reason).with_source(source)
 }
 
-fn column<'a, T: tokio_postgres::types::FromSql<'a>>(
-    row: &'a Row,
-    operation: &'static str,
-    name: &str,
-) -> Result<T> {
-    row.try_get(name).map_err(|source| {
-        Error::new(
-            ErrorKind::Store,
-            operation,
-            name,
-            "the column is not of the expected type",
-        )
-        .with_source(source)
-    })
-}
-
-fn count(row: &Row, operation: &'static str, name: &str) -> Result<u64> {
-    Ok(u64::try_from(column::<i64>(row, operation, name)?).unwrap_or_default())
-}
-
-/// The new jobs as one array per column, which is how one statement takes many of them.
-#[derive(Default)]
-struct Columns {
-    ids: Vec<Uuid>,
-    queues: Vec<String>,
-    kinds: Vec<String>,
-    payloads: Vec<String>,
-    priorities: Vec<i16>,
-    max_attempts: Vec<i32>,
-    run_ats: Vec<Option<Timestamp>>,
-    delays: Vec<f64>,
-    unique_keys: Vec<Option<String>>,
-    traceparents: Vec<Option<String>>,
-    request_ids: Vec<Option<String>>,
-}
-
-type Unique = (String, String, String);
-
-/// What to insert, and which id each of the given jobs will turn out to have.
-struct Insert {
-    columns: Columns,
-    /// Whether any of them can be run at once.
-    ready: bool,
-    asked: Vec<(JobId, Option<Unique>)>,
-}
-
-impl Insert {
-    fn new(jobs: Vec<NewJob>) -> Self {
-        let ready = jobs.iter().any(|job| job.delay.is_zero() && job.run_at.is_none());
-        let mut columns = Columns::default();
-        let mut asked = Vec::with_capacity(jobs.len());
-        let mut seen = HashSet::new();
-        for job in jobs {
-            let unique = job
-                .unique_key
-                .clone()
-                .map(|key| (job.queue.clone(), job.kind.clone(), key));
-            asked.push((job.id, unique.clone()));
-            // One statement can't meet the same unique key twice.
-            if let Some(unique) = unique
-                && !seen.insert(unique)
-            {
-                continue;
-            }
-            columns.ids.push(job.id.as_uuid());
-            columns.queues.push(job.queue);
-            columns.kinds.push(job.kind);
-            columns.payloads.push(job.payload);
-            columns.priorities.push(job.priority);
-            columns
-                .max_attempts
-                .push(i32::try_from(job.max_attempts).unwrap_or(i32::MAX));
-            columns.run_ats.push(job.run_at);
-            columns.delays.push(job.delay.as_secs_f64());
-            columns.unique_keys.push(job.unique_key);
-            columns.traceparents.push(job.traceparent);
-            columns.request_ids.push(job.request_id);
-        }
-        Self {
-            columns,
-            ready,
-            asked,
-        }
-    }
-
-    fn subject(&self) -> String {
-        self.columns.kinds.first().cloned().unwrap_or_default()
-    }
-
-    /// The statement, and its parameters: values for one job, arrays for many.
-    fn statement(&self) -> (&'static str, [&(dyn ToSql + Sync); 11]) {
-        let c = &self.columns;
-        if c.ids.len() == 1 {
-            let one: [&(dyn ToSql + Sync); 11] = [
-                &c.ids[0],
-                &c.queues[0],
-                &c.kinds[0],
-                &c.payloads[0],
-                &c.priorities[0],
-                &c.max_attempts[0],
-                &c.run_ats[0],
-                &c.delays[0],
-                &c.unique_keys[0],
-                &c.traceparents[0],
-                &c.request_ids[0],
-            ];
-            return (sql::ENQUEUE_ONE, one);
-        }
-        let many: [&(dyn ToSql + Sync); 11] = [
-            &c.ids,
-            &c.queues,
-            &c.kinds,
-            &c.payloads,
-            &c.priorities,
-            &c.max_attempts,
-            &c.run_ats,
-            &c.delays,
-            &c.unique_keys,
-            &c.traceparents,
-            &c.request_ids,
-        ];
-        (sql::ENQUEUE, many)
-    }
-
-    fn ids(self, rows: &[Row]) -> Result<Vec<JobId>> {
-        let mut by_key: HashMap<Unique, JobId> = HashMap::new();
-        for row in rows {
-            if let Some(key) = column::<Option<String>>(row, "enqueue", "unique_key")? {
-                let unique = (
-                    column(row, "enqueue", "queue")?,
-                    column(row, "enqueue", "kind")?,
-                    key,
-                );
-                by_key.insert(unique, column::<Uuid>(row, "enqueue", "id")?.into());
-            }
-        }
-        let id = |(own, unique): (JobId, Option<Unique>)| match unique {
-            Some(unique) => by_key.get(&unique).copied().unwrap_or(own),
-            None => own,
-        };
-        Ok(self.asked.into_iter().map(id).collect())
-    }
-}
-
 /// Fences as one array per column.
 fn fences(fences: impl Iterator<Item = Fence>) -> (Vec<Uuid>, Vec<i64>, Vec<Uuid>) {
     let mut columns = (Vec::new(), Vec::new(), Vec::new());
@@ -240,16 +162,17 @@ fn fences(fences: impl Iterator<Item = Fence>) -> (Vec<Uuid>, Vec<i64>, Vec<Uuid
     columns
 }
 
-fn fence(row: &Row, operation: &'static str) -> Result<Fence> {
-    Ok(Fence {
-        id: column::<Uuid>(row, operation, "id")?.into(),
-        claim: column::<i64>(row, operation, "claims")?.unsigned_abs(),
-        worker: WorkerId(column(row, operation, "worker")?),
-    })
-}
-
 fn bigint(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+fn integer(number: u32) -> i32 {
+    i32::try_from(number).unwrap_or(i32::MAX)
+}
+
+/// The place in the arrays that a function of the schema answers with.
+fn place(row: &Row, operation: &'static str) -> Result<usize> {
+    Ok(usize::try_from(column::<i32>(row, operation, "place")? - 1).unwrap_or(usize::MAX))
 }
 
 #[async_trait]
@@ -259,9 +182,14 @@ impl JobsAdapter for PostgresAdapter {
     }
 
     async fn enqueue(&self, jobs: Vec<NewJob>) -> Result<Vec<JobId>> {
+        // A pooler would mix up the statement that the driver prepares for COPY with those of others.
+        if jobs.len() >= MANY && !self.pool.is_pooled() && jobs.iter().all(insert::is_plain) {
+            self.copy(&jobs).await?;
+            self.bell.ring();
+            return Ok(jobs.into_iter().map(|job| job.id).collect());
+        }
         let insert = Insert::new(jobs);
-        let (sql, params) = insert.statement();
-        let rows = self.query("enqueue", &insert.subject(), sql, &params).await?;
+        let rows = self.insert(&insert).await?;
         if insert.ready {
             self.bell.ring();
         }
@@ -274,87 +202,122 @@ impl JobsAdapter for PostgresAdapter {
         let rows = tx.query(sql, &params).await;
         let rows = rows.map_err(|source| explain("enqueue", &insert.subject(), source))?;
         if insert.ready {
-            self.bell.ring();
+            self.bell.ring_soon();
         }
         insert.ids(&rows)
     }
 
-    async fn claim(&self, request: &ClaimRequest) -> Result<Vec<Claimed>> {
-        let limit = i64::try_from(request.limit).unwrap_or(i64::MAX);
+    async fn claim(&self, request: &ClaimRequest) -> Result<Claims> {
+        let limit = i32::try_from(request.limit).unwrap_or(i32::MAX);
         let lease = request.lease.as_secs_f64();
         let params: [&(dyn ToSql + Sync); 5] =
             [&request.queue, &request.kinds, &limit, &request.worker.0, &lease];
         let rows = self.query("claim", &request.queue, sql::CLAIM, &params).await?;
-        let mut claimed = Vec::with_capacity(rows.len());
+        let mut claims = Claims {
+            jobs: Vec::with_capacity(rows.len()),
+            again_in: None,
+        };
         for row in &rows {
-            let waited: f64 = column(row, "claim", "waited")?;
-            claimed.push(Claimed {
-                id: column::<Uuid>(row, "claim", "id")?.into(),
+            let waited = seconds(row, "claim", "waited")?;
+            let Some(id) = column::<Option<Uuid>>(row, "claim", "id")? else {
+                claims.again_in = waited;
+                continue;
+            };
+            claims.jobs.push(Claimed {
+                id: id.into(),
                 queue: request.queue.clone(),
                 kind: column(row, "claim", "kind")?,
                 payload: column(row, "claim", "payload")?,
-                claim: column::<i64>(row, "claim", "claims")?.unsigned_abs(),
-                attempt: column::<i32>(row, "claim", "attempt")?.unsigned_abs(),
-                max_attempts: column::<i32>(row, "claim", "max_attempts")?.unsigned_abs(),
+                claim: count(row, "claim", "claims")?,
+                attempt: small(row, "claim", "attempt")?,
+                max_attempts: small(row, "claim", "max_attempts")?,
                 traceparent: column(row, "claim", "traceparent")?,
                 request_id: column(row, "claim", "request_id")?,
-                waited: Duration::try_from_secs_f64(waited).unwrap_or_default(),
+                waited: waited.unwrap_or_default(),
+                batch: column::<Option<Uuid>>(row, "claim", "batch")?.map(Into::into),
             });
         }
-        Ok(claimed)
+        Ok(claims)
     }
 
-    async fn renew(&self, running: &[Fence], lease: Duration) -> Result<Vec<Fence>> {
+    async fn renew(&self, running: &[Fence], lease: Duration) -> Result<Vec<Renewed>> {
         let (ids, claims, workers) = fences(running.iter().copied());
         let lease = lease.as_secs_f64();
         let rows = self
             .query("renew", "leases", sql::RENEW, &[&ids, &claims, &workers, &lease])
             .await?;
-        rows.iter().map(|row| fence(row, "renew")).collect()
+        let mut renewed = Vec::with_capacity(rows.len());
+        for row in &rows {
+            if let Some(fence) = running.get(place(row, "renew")?) {
+                let cancel = column(row, "renew", "cancel")?;
+                renewed.push(Renewed {
+                    fence: *fence,
+                    cancel,
+                });
+            }
+        }
+        Ok(renewed)
     }
 
     async fn finish(&self, reports: &[Report]) -> Result<Vec<bool>> {
-        let (ids, claims, workers) = fences(reports.iter().map(|report| report.fence));
-        let mut finishes = Vec::with_capacity(reports.len());
-        let mut delays = Vec::with_capacity(reports.len());
-        let mut errors = Vec::with_capacity(reports.len());
-        for report in reports {
-            let (finish, delay, error) = match &report.finish {
-                Finish::Done => ("done", 0.0, None),
-                Finish::Retry { delay, error } => ("retry", delay.as_secs_f64(), Some(error.as_str())),
-                Finish::Dead { error } => ("dead", 0.0, Some(error.as_str())),
-                Finish::HandBack => ("hand_back", 0.0, None),
+        let mut answers = vec![false; reports.len()];
+        let is_done = |at: &usize| matches!(reports[*at].finish, Finish::Done { .. });
+        let (done, failed): (Vec<usize>, Vec<usize>) = (0..reports.len()).partition(is_done);
+        if !done.is_empty() {
+            let (ids, claims, workers) = fences(done.iter().map(|at| reports[*at].fence));
+            let result = |at: &usize| match &reports[*at].finish {
+                Finish::Done { result } => result.as_deref(),
+                _ => None,
             };
-            finishes.push(finish);
-            delays.push(delay);
-            errors.push(error);
+            let results: Vec<Option<&str>> = done.iter().map(result).collect();
+            let params: [&(dyn ToSql + Sync); 4] = [&ids, &claims, &workers, &results];
+            for row in &self.query("finish", "attempts", sql::COMPLETE, &params).await? {
+                if let Some(at) = done.get(place(row, "finish")?) {
+                    answers[*at] = true;
+                }
+            }
         }
-        let params: [&(dyn ToSql + Sync); 6] = [&ids, &claims, &workers, &finishes, &delays, &errors];
-        let rows = self.query("finish", "attempts", sql::FINISH, &params).await?;
-        let mut changed = HashSet::with_capacity(rows.len());
-        for row in &rows {
-            changed.insert(fence(row, "finish")?);
+        if !failed.is_empty() {
+            let (ids, claims, workers) = fences(failed.iter().map(|at| reports[*at].fence));
+            let (mut verbs, mut delays, mut errors) = (Vec::new(), Vec::new(), Vec::new());
+            for at in &failed {
+                let (verb, delay, error) = match &reports[*at].finish {
+                    Finish::Retry { delay, error } => ("retry", delay.as_secs_f64(), Some(error.as_str())),
+                    Finish::Dead { error } => ("dead", 0.0, Some(error.as_str())),
+                    Finish::Cancelled => ("cancelled", 0.0, None),
+                    Finish::HandBack | Finish::Done { .. } => ("hand_back", 0.0, None),
+                };
+                verbs.push(verb);
+                delays.push(delay);
+                errors.push(error);
+            }
+            let params: [&(dyn ToSql + Sync); 6] = [&ids, &claims, &workers, &verbs, &delays, &errors];
+            for row in &self.query("finish", "attempts", sql::FAIL, &params).await? {
+                if let Some(at) = failed.get(place(row, "finish")?) {
+                    answers[*at] = true;
+                }
+            }
         }
-        Ok(reports
-            .iter()
-            .map(|report| changed.contains(&report.fence))
-            .collect())
+        Ok(answers)
     }
 
-    async fn finish_in(&self, tx: &Transaction<'_>, fence: Fence) -> Result<bool> {
-        let params: [&(dyn ToSql + Sync); 3] = [&fence.id.as_uuid(), &bigint(fence.claim), &fence.worker.0];
-        let changed = tx.execute(sql::FINISH_IN, &params).await;
-        Ok(changed.map_err(|source| explain("complete", &fence.id.to_string(), source))? == 1)
+    async fn finish_in(&self, tx: &Transaction<'_>, fence: Fence, result: Option<&str>) -> Result<bool> {
+        let (ids, claims, workers) = fences(std::iter::once(fence));
+        let rows = tx
+            .query(sql::COMPLETE, &[&ids, &claims, &workers, &vec![result]])
+            .await;
+        let rows = rows.map_err(|source| explain("complete", &fence.id.to_string(), source))?;
+        Ok(!rows.is_empty())
     }
 
     async fn rescue(&self, limit: usize) -> Result<Rescued> {
-        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let limit = i32::try_from(limit).unwrap_or(i32::MAX);
         let rows = self.query("rescue", "leases", sql::RESCUE, &[&limit]).await?;
         let mut rescued = Rescued::default();
         for row in &rows {
             match column::<&str>(row, "rescue", "state")? {
-                "dead" => rescued.dead += 1,
-                _ => rescued.ready += 1,
+                "ready" | "scheduled" => rescued.ready += 1,
+                _ => rescued.dead += 1,
             }
         }
         Ok(rescued)
@@ -362,15 +325,18 @@ impl JobsAdapter for PostgresAdapter {
 
     async fn release(&self, worker: WorkerId, keep: &[Fence]) -> Result<u64> {
         let (ids, claims, _) = fences(keep.iter().copied());
-        let released = self.pool.execute(sql::RELEASE, &[&worker.0, &ids, &claims]).await;
-        released.map_err(|source| explain("release", "claims", source))
+        let params: [&(dyn ToSql + Sync); 3] = [&worker.0, &ids, &claims];
+        let rows = self.query("release", "claims", sql::RELEASE, &params).await?;
+        rows.first().map_or(Ok(0), |row| count(row, "release", "release"))
     }
 
     async fn sweep(&self, request: SweepRequest) -> Result<u64> {
         let limit = i64::try_from(request.limit).unwrap_or(i64::MAX);
         let (done, dead) = (request.done.as_secs_f64(), request.dead.as_secs_f64());
-        let swept = self.pool.execute(sql::SWEEP, &[&done, &dead, &limit]).await;
-        swept.map_err(|source| explain("sweep", "finished jobs", source))
+        self.query("sweep", "finished jobs", sql::TIDY, &[&limit]).await?;
+        let params: [&(dyn ToSql + Sync); 3] = [&done, &dead, &limit];
+        let rows = self.query("sweep", "finished jobs", sql::SWEEP, &params).await?;
+        rows.first().map_or(Ok(0), |row| count(row, "sweep", "count"))
     }
 
     async fn get(&self, id: JobId) -> Result<Option<JobRecord>> {
@@ -382,62 +348,126 @@ impl JobsAdapter for PostgresAdapter {
 
     async fn counts(&self) -> Result<Vec<QueueCounts>> {
         let rows = self.query("count", "queues", sql::COUNTS, &[]).await?;
-        let counts = |row: &Row| {
-            let oldest: Option<f64> = column(row, "count", "oldest_ready")?;
-            Ok(QueueCounts {
-                queue: column(row, "count", "queue")?,
-                ready: count(row, "count", "ready")?,
-                scheduled: count(row, "count", "scheduled")?,
-                running: count(row, "count", "running")?,
-                stuck: count(row, "count", "stuck")?,
-                dead: count(row, "count", "dead")?,
-                dead_lately: count(row, "count", "dead_lately")?,
-                oldest_ready: Duration::try_from_secs_f64(oldest.unwrap_or_default()).unwrap_or_default(),
-            })
-        };
         rows.iter().map(counts).collect()
     }
 
-    async fn hints(&self) -> Result<Option<BoxStream<'static, Result<()>>>> {
+    async fn progress(&self, progress: &[(Fence, Progress)]) -> Result<()> {
+        let (ids, claims, workers) = fences(progress.iter().map(|(fence, _)| *fence));
+        let dones: Vec<i64> = progress.iter().map(|(_, at)| bigint(at.done)).collect();
+        let totals: Vec<i64> = progress.iter().map(|(_, at)| bigint(at.total)).collect();
+        let params: [&(dyn ToSql + Sync); 5] = [&ids, &claims, &workers, &dones, &totals];
+        self.query("progress", "jobs", sql::PROGRESS, &params)
+            .await
+            .map(|_| ())
+    }
+
+    async fn enqueue_batch(&self, batch: NewBatch) -> Result<()> {
+        let subject = batch.id.to_string();
+        let ready = batch.members.iter().any(insert::is_ready) || batch.members.is_empty();
+        let stored = self
+            .pool
+            .transaction(async |tx| store_batch(tx, batch).await)
+            .await;
+        stored.map_err(|source: zhuji_db_pool::Error| explain("enqueue", &subject, source))?;
+        if ready {
+            self.bell.ring();
+        }
+        Ok(())
+    }
+
+    async fn enqueue_batch_in(&self, tx: &Transaction<'_>, batch: NewBatch) -> Result<()> {
+        let subject = batch.id.to_string();
+        let stored = store_batch(tx, batch).await;
+        stored.map_err(|source| explain("enqueue", &subject, source))?;
+        self.bell.ring_soon();
+        Ok(())
+    }
+
+    async fn batch(&self, id: BatchId) -> Result<Option<BatchRecord>> {
+        let params: [&(dyn ToSql + Sync); 1] = [&id.as_uuid()];
+        let rows = self
+            .query("get", &id.to_string(), sql::GET_BATCH, &params)
+            .await?;
+        let record = |row: &Row| {
+            Ok(BatchRecord {
+                id,
+                queue: column(row, "get", "queue")?,
+                total: u64::from(small(row, "get", "total")?),
+                pending: u64::from(small(row, "get", "pending")?),
+                failed: u64::from(small(row, "get", "failed")?),
+                created_at: column(row, "get", "created_at")?,
+                ended_at: column(row, "get", "ended_at")?,
+                next: column::<Option<Uuid>>(row, "get", "next_id")?.map(Into::into),
+            })
+        };
+        rows.first().map(record).transpose()
+    }
+
+    async fn set_limits(&self, queue: &str, limit: Option<Limit>, kinds: &[(&str, Limit)]) -> Result<()> {
+        let all = limit
+            .into_iter()
+            .map(|limit| ("", limit))
+            .chain(kinds.iter().copied());
+        let (mut names, mut running, mut rates, mut pers) = (vec![], vec![], vec![], vec![]);
+        for (name, limit) in all {
+            names.push(name);
+            running.push(limit.running.map(integer));
+            rates.push(limit.rate.map(|rate| integer(rate.count)));
+            pers.push(limit.rate.map(|rate| rate.per.as_secs_f64()));
+        }
+        if names.is_empty() {
+            return Ok(());
+        }
+        let params: [&(dyn ToSql + Sync); 5] = [&queue, &names, &running, &rates, &pers];
+        self.query("limit", queue, sql::SET_LIMITS, &params)
+            .await
+            .map(|_| ())
+    }
+
+    async fn hints(&self) -> Result<Option<BoxStream<'static, Result<Hint>>>> {
         let listener = self.pool.listen(&[CHANNEL]).await;
         let listener = listener.map_err(|source| explain("listen", CHANNEL, source))?;
         let hints = stream::unfold(Some(listener), |listener| async {
             let mut listener = listener?;
             match listener.recv().await {
-                Ok(_) => Some((Ok(()), Some(listener))),
+                Ok(notification) => Some((Ok(bell::hint(&notification.payload)), Some(listener))),
                 Err(source) => Some((Err(explain("listen", CHANNEL, source)), None)),
             }
         });
         Ok(Some(hints.boxed()))
     }
+
+    fn admin(&self) -> Option<&dyn AdminAdapter> {
+        Some(self)
+    }
+
+    fn timetable(&self) -> Option<&dyn ScheduleAdapter> {
+        Some(self)
+    }
 }
 
-fn record(row: &Row) -> Result<JobRecord> {
-    let state: &str = column(row, "get", "state")?;
-    let state = JobState::parse(state).ok_or_else(|| {
-        Error::new(
-            ErrorKind::Store,
-            "get",
-            state,
-            "the job is in a state this program does not know",
-        )
-    })?;
-    Ok(JobRecord {
-        id: column::<Uuid>(row, "get", "id")?.into(),
-        queue: column(row, "get", "queue")?,
-        kind: column(row, "get", "kind")?,
-        payload: column(row, "get", "payload")?,
-        state,
-        priority: column(row, "get", "priority")?,
-        attempt: column::<i32>(row, "get", "attempt")?.unsigned_abs(),
-        max_attempts: column::<i32>(row, "get", "max_attempts")?.unsigned_abs(),
-        run_at: column(row, "get", "run_at")?,
-        created_at: column(row, "get", "created_at")?,
-        started_at: column(row, "get", "started_at")?,
-        finished_at: column(row, "get", "finished_at")?,
-        error: column(row, "get", "error")?,
-        unique_key: column(row, "get", "unique_key")?,
-        traceparent: column(row, "get", "traceparent")?,
-        request_id: column(row, "get", "request_id")?,
-    })
+async fn store_batch(tx: &Transaction<'_>, batch: NewBatch) -> Result<(), zhuji_db_pool::Error> {
+    let total = i32::try_from(batch.members.len()).unwrap_or(i32::MAX);
+    let next = batch.next.as_ref();
+    let params: [&(dyn ToSql + Sync); 10] = [
+        &batch.id.as_uuid(),
+        &batch.queue,
+        &total,
+        &next.map(|next| next.id.as_uuid()),
+        &next.map(|next| next.kind.as_str()),
+        &next.map(|next| next.payload.as_str()),
+        &next.map(|next| next.priority),
+        &next.map(|next| integer(next.max_attempts)),
+        &next.and_then(|next| next.traceparent.as_deref()),
+        &next.and_then(|next| next.request_id.as_deref()),
+    ];
+    tx.execute(sql::BATCH, &params).await?;
+    let jobs = match (batch.members.is_empty(), batch.next) {
+        (true, Some(next)) => vec![next],
+        (true, None) => return Ok(()),
+        (false, _) => batch.members,
+    };
+    let insert = Insert::new(jobs);
+    let (sql, params) = insert.statement();
+    tx.query(sql, &params).await.map(|_| ())
 }

@@ -14,4 +14,9 @@ pub(super) const MIGRATIONS: &[Migration<'static>] = &[
         name: "claims",
         sql: include_str!("v2_claims.sql"),
     },
+    Migration {
+        version: 3,
+        name: "engine",
+        sql: include_str!("v3_engine.sql"),
+    },
 ];

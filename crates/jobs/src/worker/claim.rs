@@ -1,11 +1,13 @@
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, watch};
 
 use super::{Running, Shared, run as run_job};
 use crate::adapter::{ClaimRequest, Claimed, Fence};
+use crate::context::Notes;
+use crate::error::{Error, ErrorKind};
 use crate::meters;
 use crate::wake::Signal;
 
@@ -15,6 +17,8 @@ const BATCH: usize = 100;
 const QUICK: Duration = Duration::from_millis(10);
 /// The first pause after there was nothing more to do.
 const IDLE: Duration = Duration::from_millis(200);
+/// The shortest pause when the store knows when there will be more.
+const SHORTEST: Duration = Duration::from_millis(5);
 /// The first pause after the store failed; doubles up to 10 s.
 const TROUBLE: Duration = Duration::from_millis(100);
 
@@ -33,6 +37,9 @@ pub(super) async fn run(shared: Arc<Shared>) {
     let mut idle = Idle::new(&shared);
     let mut failures = 0;
     let kinds: Vec<String> = shared.set.kinds().map(str::to_owned).collect();
+    if !prepare(&shared, &kinds, &mut idle).await {
+        return;
+    }
     while let Some(permits) = permits(&shared).await {
         if shared.strays.load(Ordering::SeqCst) && !release_strays(&shared).await {
             drop(permits);
@@ -48,7 +55,8 @@ pub(super) async fn run(shared: Arc<Shared>) {
             lease: shared.jobs.inner.config.lease,
         };
         match shared.adapter().claim(&request).await {
-            Ok(claimed) => {
+            Ok(claims) => {
+                let claimed = claims.jobs;
                 if failures > 0 {
                     tracing::info!(module = shared.queue, "jobs can be claimed again");
                     failures = 0;
@@ -58,14 +66,12 @@ pub(super) async fn run(shared: Arc<Shared>) {
                 for (claimed, permits) in claimed.into_iter().zip(permits) {
                     start(&shared, claimed, permits);
                 }
-                if none {
-                    idle.wait().await;
-                } else {
+                if !none {
                     idle.found_something();
-                    if !full {
-                        // The queue is empty for now; what comes next announces itself or is found by looking.
-                        idle.wait().await;
-                    }
+                }
+                if !full {
+                    // The queue is empty for now; what comes next announces itself or is found by looking.
+                    idle.wait(claims.again_in).await;
                 }
             }
             Err(error) => {
@@ -84,6 +90,60 @@ pub(super) async fn run(shared: Arc<Shared>) {
         }
         if shared.stopping.is_cancelled() {
             break;
+        }
+    }
+}
+
+/// Brings the limits and the timetable into the store; `false` if the worker was stopped meanwhile.
+async fn prepare(shared: &Shared, kinds: &[String], idle: &mut Idle<'_>) -> bool {
+    let mut failures = 0;
+    while !shared.stopping.is_cancelled() {
+        let error = match set_up(shared, kinds).await {
+            Ok(()) => return true,
+            Err(error) => error,
+        };
+        if error.kind() == ErrorKind::Unsupported {
+            tracing::error!(module = shared.queue, %error, "limits or schedules are not kept to");
+            return true;
+        }
+        meters::store_error("prepare");
+        if failures == 0 {
+            tracing::warn!(module = shared.queue, %error, "limits and schedules can't be stored yet");
+        }
+        failures += 1;
+        idle.after_failure(failures).await;
+    }
+    false
+}
+
+async fn set_up(shared: &Shared, kinds: &[String]) -> Result<(), Error> {
+    let limits: Vec<_> = shared
+        .set
+        .policies()
+        .map(|(kind, policy)| (kind, policy.limit))
+        .collect();
+    shared
+        .adapter()
+        .set_limits(&shared.queue, shared.limit, &limits)
+        .await?;
+    let schedules = shared.set.schedules();
+    match shared.adapter().timetable() {
+        Some(adapter) => {
+            adapter.set_schedules(&shared.queue, kinds, schedules).await?;
+            if !schedules.is_empty() {
+                shared.jobs.inner.timetable.add(&shared.queue);
+            }
+            Ok(())
+        }
+        None if schedules.is_empty() => Ok(()),
+        None => {
+            let reason = "this adapter keeps no timetable";
+            Err(Error::new(
+                ErrorKind::Unsupported,
+                "schedule",
+                &shared.queue,
+                reason,
+            ))
         }
     }
 }
@@ -135,7 +195,7 @@ fn start(shared: &Arc<Shared>, claimed: Claimed, permits: Permits) {
     let running = Running {
         cancelled: shared.stopping.child_token(),
         lost: shared.kill.child_token(),
-        completed: Arc::new(AtomicBool::new(false)),
+        notes: Arc::new(Notes::new(shared.news.clone())),
     };
     shared.running().insert(fence, running.clone());
     shared
@@ -192,10 +252,14 @@ impl<'a> Idle<'a> {
     }
 
     /// Until something is there, may be there, or it is time to look anyway.
-    async fn wait(&mut self) {
+    async fn wait(&mut self, again_in: Option<Duration>) {
         loop {
             // Spread, so that the instances of a fleet do not look all at once.
-            let pause = self.pause.mul_f64(0.8 + 0.4 * fastrand::f64());
+            let mut pause = self.pause.mul_f64(0.8 + 0.4 * fastrand::f64());
+            let known = again_in.is_some_and(|again| again < pause);
+            if let Some(again) = again_in {
+                pause = pause.min(again.max(SHORTEST));
+            }
             tokio::select! {
                 biased;
                 () = self.shared.stopping.cancelled() => return,
@@ -203,13 +267,17 @@ impl<'a> Idle<'a> {
                     let signal = *self.wake.borrow_and_update();
                     let (now, soon) = (signal.now != self.seen.now, signal.soon != self.seen.soon);
                     self.seen = signal;
-                    self.pause = if soon { QUICK } else { IDLE }.min(self.longest);
+                    if now || soon {
+                        self.pause = if soon { QUICK } else { IDLE }.min(self.longest);
+                    }
                     if now || changed.is_err() {
                         return;
                     }
                 }
                 () = tokio::time::sleep(pause) => {
-                    self.pause = (self.pause * 2).min(self.longest);
+                    if !known {
+                        self.pause = (self.pause * 2).min(self.longest);
+                    }
                     return;
                 }
             }

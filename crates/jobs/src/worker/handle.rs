@@ -18,7 +18,7 @@ use crate::adapter::WorkerId;
 pub struct WorkerHandle {
     shared: Arc<Shared>,
     claim: JoinHandle<()>,
-    helpers: [AbortHandle; 2],
+    helpers: [AbortHandle; 3],
     _upkeep: Arc<Upkeep>,
 }
 
@@ -38,7 +38,7 @@ impl WorkerHandle {
     pub(super) fn new(
         shared: Arc<Shared>,
         claim: JoinHandle<()>,
-        helpers: [AbortHandle; 2],
+        helpers: [AbortHandle; 3],
         upkeep: Arc<Upkeep>,
     ) -> Self {
         Self {

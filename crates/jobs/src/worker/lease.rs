@@ -12,9 +12,23 @@ pub(super) async fn run(shared: Arc<Shared>) {
     let lease = shared.jobs.inner.config.lease;
     let mut renewed = Instant::now();
     let mut failing = false;
+    let mut wake = shared.jobs.inner.wake.subscribe();
+    let mut called = wake.borrow_and_update().leases;
     loop {
         let pause = if failing { lease / 12 } else { lease / 3 };
-        tokio::time::sleep(pause.mul_f64(0.8 + 0.2 * fastrand::f64())).await;
+        // Earlier if somebody wants a job cancelled.
+        let call = async {
+            while wake.changed().await.is_ok() {
+                let leases = wake.borrow_and_update().leases;
+                if leases != called {
+                    called = leases;
+                    return;
+                }
+            }
+            std::future::pending::<()>().await;
+        };
+        let pause = pause.mul_f64(0.8 + 0.2 * fastrand::f64());
+        let _ = tokio::time::timeout(pause, call).await;
         let fences = shared.fences();
         if fences.is_empty() {
             renewed = Instant::now();
@@ -27,13 +41,19 @@ pub(super) async fn run(shared: Arc<Shared>) {
             Ok(Ok(kept)) => {
                 renewed = asked;
                 failing = false;
-                let kept: HashSet<_> = kept.into_iter().collect();
                 let running = shared.running();
+                for asked in kept.iter().filter(|kept| kept.cancel) {
+                    if let Some(running) = running.get(&asked.fence) {
+                        running.notes.cancel.store(true, Ordering::SeqCst);
+                        running.cancelled.cancel();
+                    }
+                }
+                let kept: HashSet<_> = kept.into_iter().map(|kept| kept.fence).collect();
                 for fence in fences.iter().filter(|fence| !kept.contains(fence)) {
                     let Some(running) = running.get(fence) else {
                         continue;
                     };
-                    if !running.completed.load(Ordering::SeqCst) {
+                    if !running.notes.completed.load(Ordering::SeqCst) {
                         running.cancelled.cancel();
                         running.lost.cancel();
                     }

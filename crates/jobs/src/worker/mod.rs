@@ -1,13 +1,15 @@
 //! A worker: claims jobs of one queue, runs their handlers, keeps their leases, reports how they ended.
 //!
 //! Tasks of a worker: the claim loop ([`claim`]), one per running job ([`run`]), one that reports ends in batches
-//! ([`finish`]) and one that renews leases ([`lease`]). [`upkeep`] runs once per process.
+//! ([`finish`]), one that renews leases ([`lease`]) and one that notes progress. [`upkeep`] runs once per process.
 
 mod claim;
 mod finish;
 mod handle;
 mod lease;
+mod progress;
 mod run;
+mod timetable;
 mod upkeep;
 
 use std::collections::HashMap;
@@ -16,16 +18,19 @@ use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use self::handle::{StopReport, WorkerHandle};
+pub(crate) use self::timetable::Timetable;
 pub(crate) use self::upkeep::Upkeep;
 
 use crate::adapter::{Fence, JobsAdapter, WorkerId};
+use crate::context::Notes;
 use crate::job_set::JobSet;
 use crate::jobs::Jobs;
+use crate::limit::Limit;
 
 /// How a worker works.
 #[derive(Clone, Debug, Default)]
@@ -34,12 +39,20 @@ pub struct WorkerSettings {
     /// Jobs this worker runs at once, at most. `None`: as many as the process may run (`JOBS_CONCURRENCY`), which all
     /// workers of the process share in any case.
     pub concurrency: Option<NonZeroUsize>,
+    /// What all workers of this queue keep to together, wherever they run. `None`: what they keep to already.
+    pub limit: Option<Limit>,
 }
 
 impl WorkerSettings {
     /// At most this many jobs at once; 0 means 1.
     pub fn concurrency(mut self, jobs: usize) -> Self {
         self.concurrency = Some(NonZeroUsize::new(jobs).unwrap_or(NonZeroUsize::MIN));
+        self
+    }
+
+    /// From the start of this worker on, all workers of its queue together keep to this.
+    pub fn limit(mut self, limit: Limit) -> Self {
+        self.limit = Some(limit);
         self
     }
 }
@@ -67,6 +80,7 @@ impl Worker {
                 .settings
                 .concurrency
                 .map(|jobs| Arc::new(Semaphore::new(jobs.get()))),
+            limit: self.settings.limit,
             jobs: self.jobs,
             set: self.set,
             id: WorkerId::generate(),
@@ -78,6 +92,7 @@ impl Worker {
             strays: AtomicBool::new(false),
             finished: AtomicUsize::new(0),
             handed_back: AtomicUsize::new(0),
+            news: Arc::default(),
             reports,
         });
         tracing::debug!(worker = %shared.id, module = shared.queue, kinds = ?shared.set, "worker started");
@@ -85,10 +100,11 @@ impl Worker {
         let claim = tokio::spawn(claim::run(shared.clone()));
         let finish = tokio::spawn(finish::run(shared.adapter().clone(), inbox));
         let lease = tokio::spawn(lease::run(shared.clone()));
+        let progress = tokio::spawn(progress::run(shared.clone()));
         WorkerHandle::new(
             shared,
             claim,
-            [finish.abort_handle(), lease.abort_handle()],
+            [finish, lease, progress].map(|task| task.abort_handle()),
             upkeep,
         )
     }
@@ -99,6 +115,7 @@ struct Shared {
     jobs: Jobs,
     queue: String,
     set: JobSet,
+    limit: Option<Limit>,
     id: WorkerId,
     /// Limits this worker alone; the process's permits limit all together.
     own_permits: Option<Arc<Semaphore>>,
@@ -119,6 +136,8 @@ struct Shared {
     finished: AtomicUsize,
     handed_back: AtomicUsize,
     reports: mpsc::Sender<finish::Parcel>,
+    /// Handlers have said how far they are.
+    news: Arc<Notify>,
 }
 
 #[derive(Clone)]
@@ -127,8 +146,7 @@ struct Running {
     cancelled: CancellationToken,
     /// The job belongs to someone else now: the handler is dropped.
     lost: CancellationToken,
-    /// The handler has ended the job in a transaction of its own, so the lease is no longer its concern.
-    completed: Arc<AtomicBool>,
+    notes: Arc<Notes>,
 }
 
 impl Shared {

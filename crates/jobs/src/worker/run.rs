@@ -23,9 +23,14 @@ enum End {
     TimedOut,
     /// The worker had to stop before the handler was done.
     CutOff,
+    /// The job was cancelled and the handler did not end by itself.
+    Cancelled,
     /// The job is someone else's now.
     Lost,
 }
+
+/// How long a handler may go on after its job was cancelled.
+const CANCEL_GRACE: Duration = Duration::from_secs(10);
 
 /// Runs one claimed job and reports how it ended. The permits are held until the report is in the store, so that a
 /// store in trouble slows the claims down.
@@ -42,6 +47,7 @@ pub(super) async fn run(
         meters::started(&claimed.queue, &claimed.kind, claimed.waited);
         let (queue, kind) = (claimed.queue.clone(), claimed.kind.clone());
         let (attempt, max_attempts) = (claimed.attempt, claimed.max_attempts);
+        let claimed_batch = claimed.batch;
         let policy = shared
             .set
             .get(&kind)
@@ -49,13 +55,17 @@ pub(super) async fn run(
             .unwrap_or_default();
         let end = drive(&shared, fence, claimed, &running).await;
         let took = started.elapsed();
-        let completed = running.completed.load(Ordering::SeqCst);
+        let completed = running.notes.completed.load(Ordering::SeqCst);
+        let cancel = running.notes.cancel.load(Ordering::SeqCst) && !completed;
+        let in_batch = claimed_batch.is_some();
         let outcome = match judge(
             end,
             attempt,
             max_attempts,
             &policy,
             shared.stopping.is_cancelled(),
+            cancel,
+            || running.notes.take_result(),
         ) {
             Some(finish) => settle(&shared, Report { fence, finish }, completed, took).await,
             None => {
@@ -66,6 +76,10 @@ pub(super) async fn run(
                 "lost"
             }
         };
+        if in_batch {
+            // It may have been the last one.
+            shared.jobs.inner.wake.now();
+        }
         meters::finished(&queue, &kind, outcome, took);
         match outcome {
             "handed_back" => shared.handed_back.fetch_add(1, Ordering::Relaxed),
@@ -118,7 +132,7 @@ async fn drive(shared: &Arc<Shared>, fence: Fence, claimed: Claimed, running: &R
         fence,
         &claimed,
         running.cancelled.clone(),
-        running.completed.clone(),
+        running.notes.clone(),
     );
     tracing::debug!("job started");
     // A closure's first lines run before its future does, so the call is inside as well.
@@ -130,9 +144,19 @@ async fn drive(shared: &Arc<Shared>, fence: Fence, claimed: Claimed, running: &R
             Ok(Err(panic)) => End::Panicked(panic_text(panic.as_ref())),
             Err(_) => End::TimedOut,
         },
+        () = overdue(running) => End::Cancelled,
         () = running.lost.cancelled() => End::Lost,
         () = shared.force.cancelled() => End::CutOff,
     }
+}
+
+/// When a handler has been told for long enough that its job is cancelled.
+async fn overdue(running: &Running) {
+    running.cancelled.cancelled().await;
+    if !running.notes.cancel.load(Ordering::SeqCst) {
+        std::future::pending::<()>().await;
+    }
+    tokio::time::sleep(CANCEL_GRACE).await;
 }
 
 fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
@@ -145,7 +169,18 @@ fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
 }
 
 /// What to report; `None` if there is nothing left to say.
-fn judge(end: End, attempt: u32, max_attempts: u32, policy: &Policy, stopping: bool) -> Option<Finish> {
+fn judge(
+    end: End,
+    attempt: u32,
+    max_attempts: u32,
+    policy: &Policy,
+    stopping: bool,
+    cancel: bool,
+    result: impl FnOnce() -> Option<String>,
+) -> Option<Finish> {
+    if cancel && !matches!(end, End::Lost) {
+        return Some(Finish::Cancelled);
+    }
     let again = |error: String| {
         let error = scrub(&error);
         if attempt >= max_attempts {
@@ -158,7 +193,7 @@ fn judge(end: End, attempt: u32, max_attempts: u32, policy: &Policy, stopping: b
         }
     };
     Some(match end {
-        End::Returned(Ok(())) => Finish::Done,
+        End::Returned(Ok(())) => Finish::Done { result: result() },
         End::Returned(Err(error)) => match error.class {
             Class::Fatal => Finish::Dead {
                 error: scrub(&error.text()),
@@ -169,6 +204,7 @@ fn judge(end: End, attempt: u32, max_attempts: u32, policy: &Policy, stopping: b
         End::Panicked(text) => again(text),
         End::TimedOut => again(format!("did not end within {:?}", policy.timeout)),
         End::CutOff => Finish::HandBack,
+        End::Cancelled => Finish::Cancelled,
         End::Lost => return None,
     })
 }
@@ -181,7 +217,7 @@ async fn settle(shared: &Arc<Shared>, report: Report, completed: bool, took: Dur
     let elapsed_ms = millis(took);
     match (took_effect, finish) {
         // The handler has ended the job in its own transaction.
-        (Some(false), Finish::Done) if completed => {
+        (Some(false), Finish::Done { .. }) if completed => {
             tracing::debug!(elapsed_ms, "job done");
             "done"
         }
@@ -201,7 +237,7 @@ async fn settle(shared: &Arc<Shared>, report: Report, completed: bool, took: Dur
             "fenced"
         }
         (None, _) => "unreported",
-        (Some(true), Finish::Done) => {
+        (Some(true), Finish::Done { .. }) => {
             tracing::debug!(elapsed_ms, "job done");
             "done"
         }
@@ -218,6 +254,10 @@ async fn settle(shared: &Arc<Shared>, report: Report, completed: bool, took: Dur
         (Some(true), Finish::Dead { error }) => {
             tracing::error!(elapsed_ms, error, "job failed for good");
             "dead"
+        }
+        (Some(true), Finish::Cancelled) => {
+            tracing::info!(elapsed_ms, "job cancelled");
+            "cancelled"
         }
         (Some(true), Finish::HandBack) => {
             tracing::info!(elapsed_ms, "job handed back");

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use futures_util::StreamExt;
 use tokio::task::AbortHandle;
 
-use crate::adapter::{JobsAdapter, Rescued, SweepRequest};
+use crate::adapter::{Hint, JobsAdapter, Rescued, SweepRequest};
 use crate::config::JobsConfig;
 use crate::jobs::Jobs;
 use crate::meters;
@@ -23,7 +23,7 @@ const COUNT_EVERY: Duration = Duration::from_secs(15);
 /// metrics, listens for hints. Shared by the process's workers and ended with the last of them.
 #[derive(Debug)]
 pub(crate) struct Upkeep {
-    tasks: [AbortHandle; 2],
+    tasks: [AbortHandle; 3],
 }
 
 impl Upkeep {
@@ -36,13 +36,17 @@ impl Upkeep {
         let wake = jobs.inner.wake.clone();
         let listen = config.listen;
         let chores = tokio::spawn(chores(adapter.clone(), config, wake.clone()));
+        let timetable = tokio::spawn({
+            let (inner, adapter, wake) = (jobs.inner.clone(), adapter.clone(), wake.clone());
+            async move { inner.timetable.run(adapter, wake).await }
+        });
         let hints = tokio::spawn(async move {
             if listen {
                 hints(adapter, wake).await;
             }
         });
         let fresh = Arc::new(Self {
-            tasks: [chores.abort_handle(), hints.abort_handle()],
+            tasks: [chores, timetable, hints].map(|task| task.abort_handle()),
         });
         *upkeep = Arc::downgrade(&fresh);
         fresh
@@ -157,7 +161,8 @@ async fn hints(adapter: Arc<dyn JobsAdapter>, wake: Wake) {
                 wake.now();
                 while let Some(hint) = hints.next().await {
                     match hint {
-                        Ok(()) => wake.now_and_soon(),
+                        Ok(Hint::Leases) => wake.look_at_leases(),
+                        Ok(_) => wake.now_and_soon(),
                         Err(error) => tracing::debug!(%error, "hints about new jobs are interrupted"),
                     }
                 }

@@ -5,6 +5,8 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+
+mod admin;
 mod ownership;
 mod queueing;
 mod running;
@@ -15,6 +17,7 @@ use std::time::Duration;
 use zhuji_health::Outcome;
 use zhuji_jobs::{ErrorKind, JobSet, Jobs, JobsConfig, JobsFactory, WorkerHandle, WorkerSettings};
 
+use admin::*;
 use common::{Note, Seen};
 use ownership::*;
 use queueing::*;
@@ -61,6 +64,13 @@ suite!(
     old_finished_jobs_are_forgotten,
     what_can_not_be_stored_is_refused,
     the_context_carries_the_trace,
+    jobs_are_listed_page_by_page,
+    a_job_tells_its_history_progress_and_result,
+    a_waiting_job_is_cancelled_at_once,
+    a_running_job_is_told_that_it_is_cancelled,
+    a_cancelled_jobs_lost_or_failed_attempt_is_its_end,
+    a_paused_queue_waits_until_it_is_resumed,
+    dead_jobs_are_replayed_or_dropped,
 );
 
 #[tokio::test]

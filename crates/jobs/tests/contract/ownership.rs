@@ -10,6 +10,12 @@ use zhuji_jobs::*;
 use crate::common::*;
 use crate::start;
 
+const DONE: Finish = Finish::Done { result: None };
+
+fn renewed(fence: Fence) -> Renewed {
+    Renewed { fence, cancel: false }
+}
+
 pub(crate) async fn what_a_stopping_worker_hands_back_runs_elsewhere_with_the_same_number(kind: &str) {
     let Bench { jobs, .. } = &bench(kind).await;
     let seen = Seen::default();
@@ -75,14 +81,17 @@ pub(crate) async fn a_late_completion_is_fenced(kind: &str) {
         lease: Duration::from_millis(lease),
     };
     let (slow, quick) = (claim(1000), claim(60_000));
-    assert_eq!(adapter.claim(&slow).await.unwrap().len(), 1);
-    assert!(adapter.claim(&quick).await.unwrap().is_empty(), "the lease holds");
+    assert_eq!(adapter.claim(&slow).await.unwrap().jobs.len(), 1);
+    assert!(
+        adapter.claim(&quick).await.unwrap().jobs.is_empty(),
+        "the lease holds"
+    );
     assert_eq!(adapter.rescue(10).await.unwrap(), Rescued::default());
     tokio::time::sleep(Duration::from_millis(1200)).await;
     let health = jobs.health_check().run().await;
     assert_eq!(health, Outcome::degraded("1 jobs stuck"));
     assert_eq!(adapter.rescue(10).await.unwrap(), Rescued { ready: 1, dead: 0 });
-    let claimed = adapter.claim(&quick).await.unwrap();
+    let claimed = adapter.claim(&quick).await.unwrap().jobs;
     assert_eq!(
         (claimed.len(), claimed[0].attempt),
         (1, 2),
@@ -91,7 +100,7 @@ pub(crate) async fn a_late_completion_is_fenced(kind: &str) {
     let fence = |worker, claim| Fence { id, claim, worker };
     let late = fence(slow.worker, 1);
     for finish in [
-        Finish::Done,
+        DONE,
         Finish::HandBack,
         Finish::Dead { error: "late".into() },
         Finish::Retry {
@@ -111,7 +120,7 @@ pub(crate) async fn a_late_completion_is_fenced(kind: &str) {
     ] {
         let report = Report {
             fence: wrong,
-            finish: Finish::Done,
+            finish: DONE,
         };
         assert_eq!(adapter.finish(&[report]).await.unwrap(), [false]);
         assert!(
@@ -128,12 +137,9 @@ pub(crate) async fn a_late_completion_is_fenced(kind: &str) {
             .renew(&[late, right], Duration::from_secs(60))
             .await
             .unwrap(),
-        [right]
+        [renewed(right)]
     );
-    let both = [late, right].map(|fence| Report {
-        fence,
-        finish: Finish::Done,
-    });
+    let both = [late, right].map(|fence| Report { fence, finish: DONE });
     assert_eq!(adapter.finish(&both).await.unwrap(), [false, true]);
     assert_eq!(
         adapter.finish(&both).await.unwrap(),
@@ -154,7 +160,7 @@ pub(crate) async fn the_last_attempts_lost_worker_is_the_end(kind: &str) {
             limit: 1,
             lease: Duration::from_millis(1),
         };
-        assert_eq!(adapter.claim(&request).await.unwrap()[0].attempt, attempt);
+        assert_eq!(adapter.claim(&request).await.unwrap().jobs[0].attempt, attempt);
         tokio::time::sleep(Duration::from_millis(20)).await;
         let Rescued { ready, dead } = adapter.rescue(10).await.unwrap();
         assert_eq!((ready, dead), if attempt < 3 { (1, 0) } else { (0, 1) });
@@ -228,7 +234,7 @@ pub(crate) async fn no_two_claims_of_a_job_have_the_same_fence(kind: &str) {
         lease: Duration::from_secs(60),
     };
     let claim = || async {
-        let claimed = adapter.claim(&request).await.unwrap().pop().unwrap();
+        let claimed = adapter.claim(&request).await.unwrap().jobs.pop().unwrap();
         assert_eq!(claimed.attempt, 1, "what is given back is not counted");
         Fence {
             id,
@@ -254,7 +260,7 @@ pub(crate) async fn no_two_claims_of_a_job_have_the_same_fence(kind: &str) {
     let minute = Duration::from_secs(60);
     assert_eq!(
         adapter.renew(&[first, second, third], minute).await.unwrap(),
-        [third]
+        [renewed(third)]
     );
     assert_eq!(adapter.finish(&[hand_back(third)]).await.unwrap(), [true]);
 }
@@ -280,11 +286,11 @@ impl JobsAdapter for SlowAnswer {
         self.inner.enqueue_in(tx, jobs).await
     }
 
-    async fn claim(&self, request: &ClaimRequest) -> Result<Vec<Claimed>> {
+    async fn claim(&self, request: &ClaimRequest) -> Result<Claims> {
         self.inner.claim(request).await
     }
 
-    async fn renew(&self, running: &[Fence], lease: Duration) -> Result<Vec<Fence>> {
+    async fn renew(&self, running: &[Fence], lease: Duration) -> Result<Vec<Renewed>> {
         self.inner.renew(running, lease).await
     }
 
@@ -294,8 +300,13 @@ impl JobsAdapter for SlowAnswer {
         answer
     }
 
-    async fn finish_in(&self, tx: &zhuji_db_pool::Transaction<'_>, fence: Fence) -> Result<bool> {
-        self.inner.finish_in(tx, fence).await
+    async fn finish_in(
+        &self,
+        tx: &zhuji_db_pool::Transaction<'_>,
+        fence: Fence,
+        result: Option<&str>,
+    ) -> Result<bool> {
+        self.inner.finish_in(tx, fence, result).await
     }
 
     async fn rescue(&self, limit: usize) -> Result<Rescued> {
@@ -361,7 +372,7 @@ pub(crate) async fn lost_claims_are_given_back(kind: &str) {
         limit: 10,
         lease: Duration::from_secs(60),
     };
-    assert_eq!(adapter.claim(&request).await.unwrap().len(), 3);
+    assert_eq!(adapter.claim(&request).await.unwrap().jobs.len(), 3);
     assert_eq!(adapter.release(WorkerId::generate(), &[]).await.unwrap(), 0);
     let kept = Fence {
         id: ids[0],

@@ -165,7 +165,7 @@ pub(crate) async fn delays_and_priorities_are_kept(kind: &str) {
     state(jobs, later, JobState::Done).await;
     assert!(start_at.elapsed() >= delay, "{:?}", start_at.elapsed());
     assert_eq!(seen.all(), ["high", "first", "second", "low", "later"]);
-    assert_eq!(jobs.get(never).await.unwrap().unwrap().state, JobState::Ready);
+    assert_eq!(jobs.get(never).await.unwrap().unwrap().state, JobState::Scheduled);
     let counts = jobs.counts().await.unwrap();
     assert_eq!((counts[0].scheduled, counts[0].ready), (1, 0), "{counts:?}");
     worker.stop(PATIENCE).await;

@@ -1,23 +1,32 @@
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+//! Jobs in this process's memory.
+
+mod admin;
+mod buckets;
+mod schedule;
+mod state;
+
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use zhuji_db_pool::Transaction;
 
+use self::buckets::Rule;
+use self::state::{LOST, State, Turn, between, later};
 use crate::adapter::{
-    ClaimRequest, Claimed, Fence, Finish, JobsAdapter, NewJob, Report, Rescued, SweepRequest, WorkerId,
+    ClaimRequest, Claimed, Claims, Fence, Finish, JobsAdapter, NewJob, Renewed, Report, Rescued,
+    SweepRequest, WorkerId,
 };
+use crate::admin::AdminAdapter;
+use crate::batch::{BatchId, BatchRecord, NewBatch};
 use crate::error::Result;
 use crate::job::JobId;
-use crate::record::{JobRecord, JobState, QueueCounts};
-
-/// This many finished jobs are remembered, whatever the settings say: memory is not a database.
-const MOST_FINISHED: usize = 10_000;
-const LOST: &str = "the worker was lost: its lease ended";
+use crate::limit::Limit;
+use crate::record::{JobRecord, JobState, Progress, QueueCounts};
+use crate::schedule::ScheduleAdapter;
 
 /// Jobs in this process's memory: for tests, and for programs without a database. They end with the process.
 ///
@@ -38,51 +47,6 @@ impl Clock {
     fn now(&self) -> Timestamp {
         later(self.at, self.started.elapsed())
     }
-}
-
-#[derive(Default)]
-struct State {
-    rows: HashMap<JobId, Row>,
-    /// By queue, in the order in which they are to run.
-    ready: BTreeMap<String, BTreeSet<Turn>>,
-    running: HashSet<JobId>,
-    /// Ids of unfinished jobs by queue, kind and unique key.
-    unique: HashMap<(String, String, String), JobId>,
-    finished: BTreeSet<(Timestamp, JobId)>,
-}
-
-type Turn = (Reverse<i16>, Timestamp, JobId);
-
-struct Row {
-    record: JobRecord,
-    /// How often it was claimed; never taken back.
-    claims: u64,
-    worker: Option<WorkerId>,
-    lease_until: Timestamp,
-}
-
-impl Row {
-    fn turn(&self) -> Turn {
-        (Reverse(self.record.priority), self.record.run_at, self.record.id)
-    }
-
-    fn is_held_by(&self, fence: &Fence) -> bool {
-        self.record.state == JobState::Running
-            && self.record.id == fence.id
-            && self.claims == fence.claim
-            && self.worker == Some(fence.worker)
-    }
-}
-
-fn later(at: Timestamp, by: Duration) -> Timestamp {
-    SignedDuration::try_from(by)
-        .ok()
-        .and_then(|by| at.checked_add(by).ok())
-        .unwrap_or(Timestamp::MAX)
-}
-
-fn between(earlier: Timestamp, now: Timestamp) -> Duration {
-    Duration::try_from(now.duration_since(earlier)).unwrap_or_default()
 }
 
 impl MemoryAdapter {
@@ -117,90 +81,6 @@ impl fmt::Debug for MemoryAdapter {
     }
 }
 
-impl State {
-    fn insert(&mut self, now: Timestamp, new: NewJob) -> JobId {
-        if let Some(key) = &new.unique_key {
-            let key = (new.queue.clone(), new.kind.clone(), key.clone());
-            match self.unique.get(&key) {
-                Some(id) => return *id,
-                None => self.unique.insert(key, new.id),
-            };
-        }
-        let row = Row {
-            record: JobRecord {
-                id: new.id,
-                queue: new.queue,
-                kind: new.kind,
-                payload: new.payload,
-                state: JobState::Ready,
-                priority: new.priority,
-                attempt: 0,
-                max_attempts: new.max_attempts,
-                run_at: later(new.run_at.unwrap_or(now), new.delay),
-                created_at: now,
-                started_at: None,
-                finished_at: None,
-                error: None,
-                unique_key: new.unique_key,
-                traceparent: new.traceparent,
-                request_id: new.request_id,
-            },
-            claims: 0,
-            worker: None,
-            lease_until: now,
-        };
-        self.ready
-            .entry(row.record.queue.clone())
-            .or_default()
-            .insert(row.turn());
-        self.rows.insert(new.id, row);
-        new.id
-    }
-
-    /// Ends a run. The caller has checked that the row is running.
-    fn leave(&mut self, id: JobId, now: Timestamp, finish: Finish) {
-        let Some(row) = self.rows.get_mut(&id) else { return };
-        self.running.remove(&id);
-        row.worker = None;
-        let record = &mut row.record;
-        record.state = match finish {
-            Finish::Done => JobState::Done,
-            Finish::Dead { error } => {
-                record.error = Some(error);
-                JobState::Dead
-            }
-            Finish::Retry { delay, error } => {
-                record.error = Some(error);
-                record.run_at = later(now, delay);
-                JobState::Ready
-            }
-            Finish::HandBack => {
-                record.attempt -= 1;
-                JobState::Ready
-            }
-        };
-        if record.state == JobState::Ready {
-            let turn = row.turn();
-            self.ready
-                .entry(row.record.queue.clone())
-                .or_default()
-                .insert(turn);
-            return;
-        }
-        record.finished_at = Some(now);
-        if let Some(key) = &record.unique_key {
-            self.unique
-                .remove(&(record.queue.clone(), record.kind.clone(), key.clone()));
-        }
-        self.finished.insert((now, id));
-        while self.finished.len() > MOST_FINISHED
-            && let Some((_, oldest)) = self.finished.pop_first()
-        {
-            self.rows.remove(&oldest);
-        }
-    }
-}
-
 #[async_trait]
 impl JobsAdapter for MemoryAdapter {
     fn name(&self) -> &'static str {
@@ -217,24 +97,44 @@ impl JobsAdapter for MemoryAdapter {
         self.enqueue(jobs).await
     }
 
-    async fn claim(&self, request: &ClaimRequest) -> Result<Vec<Claimed>> {
+    async fn claim(&self, request: &ClaimRequest) -> Result<Claims> {
         let mut guard = self.lock();
         let state = &mut *guard;
         let now = self.clock.now();
-        let Some(ready) = state.ready.get_mut(&request.queue) else {
-            return Ok(Vec::new());
-        };
-        let mine = |turn: &&Turn| {
-            turn.1 <= now
-                && state
-                    .rows
-                    .get(&turn.2)
-                    .is_some_and(|row| request.kinds.contains(&row.record.kind))
-        };
-        let turns: Vec<Turn> = ready.iter().filter(mine).take(request.limit).copied().collect();
-        let mut claimed = Vec::with_capacity(turns.len());
+        let mut claims = Claims::default();
+        if state.paused.contains(&request.queue) {
+            return Ok(claims);
+        }
+        let mut allowance = state.allowance(&request.queue, now);
+        claims.again_in = allowance.again_in;
+        let most = request.limit.min(allowance.queue);
+        let mut turns: Vec<Turn> = Vec::new();
+        for turn in state.ready.get(&request.queue).into_iter().flatten() {
+            if turns.len() >= most {
+                break;
+            }
+            let Some(row) = state.rows.get(&turn.2) else {
+                continue;
+            };
+            if turn.1 > now {
+                let pause = between(now, turn.1);
+                claims.again_in = Some(claims.again_in.map_or(pause, |former| former.min(pause)));
+                continue;
+            }
+            if !request.kinds.contains(&row.record.kind) {
+                continue;
+            }
+            match allowance.kinds.get_mut(&row.record.kind) {
+                Some(0) => continue,
+                Some(left) => *left -= 1,
+                None => {}
+            }
+            turns.push(*turn);
+        }
         for turn in turns {
-            ready.remove(&turn);
+            if let Some(ready) = state.ready.get_mut(&request.queue) {
+                ready.remove(&turn);
+            }
             let Some(row) = state.rows.get_mut(&turn.2) else {
                 continue;
             };
@@ -245,11 +145,13 @@ impl JobsAdapter for MemoryAdapter {
             record.state = JobState::Running;
             record.attempt += 1;
             record.started_at = Some(now);
+            record.progress = None;
             state.running.insert(record.id);
-            claimed.push(Claimed {
+            claims.jobs.push(Claimed {
                 traceparent: record.traceparent.clone(),
                 request_id: record.request_id.clone(),
                 waited: between(record.run_at, now),
+                batch: record.batch,
                 ..Claimed::new(
                     record.id,
                     record.queue.clone(),
@@ -261,17 +163,23 @@ impl JobsAdapter for MemoryAdapter {
                 )
             });
         }
-        Ok(claimed)
+        for job in &claims.jobs {
+            state.spend(&job.queue, &job.kind);
+        }
+        Ok(claims)
     }
 
-    async fn renew(&self, running: &[Fence], lease: Duration) -> Result<Vec<Fence>> {
+    async fn renew(&self, running: &[Fence], lease: Duration) -> Result<Vec<Renewed>> {
         let mut state = self.lock();
         let until = later(self.clock.now(), lease);
         let mut kept = Vec::with_capacity(running.len());
         for fence in running {
             if let Some(row) = state.rows.get_mut(&fence.id).filter(|row| row.is_held_by(fence)) {
                 row.lease_until = until;
-                kept.push(*fence);
+                kept.push(Renewed {
+                    fence: *fence,
+                    cancel: row.cancel,
+                });
             }
         }
         Ok(kept)
@@ -286,51 +194,52 @@ impl JobsAdapter for MemoryAdapter {
                 .get(&report.fence.id)
                 .is_some_and(|row| row.is_held_by(&report.fence));
             if held {
-                state.leave(report.fence.id, now, report.finish.clone());
+                state.leave(report.fence.id, now, report.finish.clone(), false);
             }
             held
         };
         Ok(reports.iter().map(finish).collect())
     }
 
-    async fn finish_in(&self, _: &Transaction<'_>, fence: Fence) -> Result<bool> {
-        let done = self
-            .finish(&[Report {
-                fence,
-                finish: Finish::Done,
-            }])
-            .await?;
-        Ok(done == [true])
+    async fn finish_in(&self, _: &Transaction<'_>, fence: Fence, result: Option<&str>) -> Result<bool> {
+        let finish = Finish::Done {
+            result: result.map(str::to_owned),
+        };
+        Ok(self.finish(&[Report { fence, finish }]).await? == [true])
     }
 
     async fn rescue(&self, limit: usize) -> Result<Rescued> {
         let mut state = self.lock();
         let now = self.clock.now();
-        let lost: Vec<(JobId, bool)> = state
+        let lost: Vec<(JobId, bool, bool)> = state
             .running
             .iter()
             .filter_map(|id| state.rows.get(id))
             .filter(|row| row.lease_until < now)
-            .map(|row| (row.record.id, row.record.attempt >= row.record.max_attempts))
+            .map(|row| {
+                (
+                    row.record.id,
+                    row.record.attempt >= row.record.max_attempts,
+                    row.cancel,
+                )
+            })
             .take(limit)
             .collect();
         let mut rescued = Rescued::default();
-        for (id, was_last) in lost {
+        for (id, was_last, cancel) in lost {
             let error = LOST.to_owned();
-            if was_last {
-                rescued.dead += 1;
-                state.leave(id, now, Finish::Dead { error });
-            } else {
-                rescued.ready += 1;
-                state.leave(
-                    id,
-                    now,
-                    Finish::Retry {
-                        delay: Duration::ZERO,
-                        error,
-                    },
-                );
+            let finish = match was_last && !cancel {
+                true => Finish::Dead { error },
+                false => Finish::Retry {
+                    delay: Duration::ZERO,
+                    error,
+                },
+            };
+            match was_last || cancel {
+                true => rescued.dead += 1,
+                false => rescued.ready += 1,
             }
+            state.leave(id, now, finish, true);
         }
         Ok(rescued)
     }
@@ -346,7 +255,7 @@ impl JobsAdapter for MemoryAdapter {
             .map(|row| row.record.id)
             .collect();
         for id in &strays {
-            state.leave(*id, now, Finish::HandBack);
+            state.leave(*id, now, Finish::HandBack, false);
         }
         Ok(strays.len() as u64)
     }
@@ -372,11 +281,16 @@ impl JobsAdapter for MemoryAdapter {
             state.finished.remove(entry);
             state.rows.remove(&entry.1);
         }
+        let keep = request.done.max(request.dead);
+        state
+            .batches
+            .retain(|_, (batch, _)| batch.ended_at.is_none_or(|at| between(at, now) <= keep));
         Ok(old.len() as u64)
     }
 
     async fn get(&self, id: JobId) -> Result<Option<JobRecord>> {
-        Ok(self.lock().rows.get(&id).map(|row| row.record.clone()))
+        let now = self.clock.now();
+        Ok(self.lock().rows.get(&id).map(|row| row.shown(now)))
     }
 
     async fn counts(&self) -> Result<Vec<QueueCounts>> {
@@ -385,7 +299,7 @@ impl JobsAdapter for MemoryAdapter {
         let mut queues: BTreeMap<&str, QueueCounts> = BTreeMap::new();
         for row in state.rows.values() {
             let record = &row.record;
-            if record.state == JobState::Done {
+            if matches!(record.state, JobState::Done | JobState::Cancelled) {
                 continue;
             }
             let counts = queues.entry(&record.queue).or_insert_with(|| QueueCounts {
@@ -394,10 +308,6 @@ impl JobsAdapter for MemoryAdapter {
             });
             match record.state {
                 JobState::Ready if record.run_at > now => counts.scheduled += 1,
-                JobState::Ready => {
-                    counts.ready += 1;
-                    counts.oldest_ready = counts.oldest_ready.max(between(record.run_at, now));
-                }
                 JobState::Running => {
                     counts.running += 1;
                     counts.stuck += u64::from(row.lease_until < now);
@@ -409,9 +319,61 @@ impl JobsAdapter for MemoryAdapter {
                         .is_some_and(|at| between(at, now) < Duration::from_secs(3600));
                     counts.dead_lately += u64::from(lately);
                 }
-                JobState::Done => {}
+                _ => {
+                    counts.ready += 1;
+                    counts.oldest_ready = counts.oldest_ready.max(between(record.run_at, now));
+                }
             }
         }
         Ok(queues.into_values().collect())
+    }
+
+    async fn progress(&self, progress: &[(Fence, Progress)]) -> Result<()> {
+        let mut state = self.lock();
+        for (fence, progress) in progress {
+            if let Some(row) = state.rows.get_mut(&fence.id).filter(|row| row.is_held_by(fence)) {
+                row.record.progress = Some(*progress);
+            }
+        }
+        Ok(())
+    }
+
+    async fn enqueue_batch(&self, batch: NewBatch) -> Result<()> {
+        self.lock().insert_batch(self.clock.now(), batch);
+        Ok(())
+    }
+
+    async fn enqueue_batch_in(&self, _: &Transaction<'_>, batch: NewBatch) -> Result<()> {
+        self.enqueue_batch(batch).await
+    }
+
+    async fn batch(&self, id: BatchId) -> Result<Option<BatchRecord>> {
+        Ok(self.lock().batches.get(&id).map(|(record, _)| record.clone()))
+    }
+
+    async fn set_limits(&self, queue: &str, limit: Option<Limit>, kinds: &[(&str, Limit)]) -> Result<()> {
+        let mut state = self.lock();
+        let now = self.clock.now();
+        for (kind, limit) in limit
+            .into_iter()
+            .map(|limit| ("", limit))
+            .chain(kinds.iter().copied())
+        {
+            let name = (queue.to_owned(), kind.to_owned());
+            if limit.is_none() {
+                state.rules.remove(&name);
+            } else if state.rules.get(&name).is_none_or(|rule| rule.limit != limit) {
+                state.rules.insert(name, Rule::new(limit, now));
+            }
+        }
+        Ok(())
+    }
+
+    fn admin(&self) -> Option<&dyn AdminAdapter> {
+        Some(self)
+    }
+
+    fn timetable(&self) -> Option<&dyn ScheduleAdapter> {
+        Some(self)
     }
 }
