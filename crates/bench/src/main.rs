@@ -12,6 +12,8 @@ mod process;
 mod report;
 mod rounds;
 mod service;
+mod storage_local;
+mod storage_oss;
 mod suite;
 mod versions;
 mod workspace;
@@ -59,16 +61,22 @@ enum Suite {
     Cache,
     /// The jobs against riverqueue, graphile_worker, apalis and pg-boss
     Jobs,
+    /// The OSS client against aliyun-oss-rust-sdk, opendal, ossify, oss2, ali-oss and plain reqwest
+    StorageOss,
+    /// Files on disk against the system calls, object_store and opendal
+    StorageLocal,
 }
 
 fn main() -> ExitCode {
     // The peers are processes of their own, started from this program.
-    let mut arguments = std::env::args_os().skip(1);
-    if arguments
-        .next()
-        .is_some_and(|argument| argument == service::PEER_COMMAND)
-    {
-        return told(service::run_peer());
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        [service::PEER_COMMAND, ..] => return told(service::run_peer()),
+        [storage_oss::SERVER_COMMAND, folder] => return told(storage_oss::run_server(folder)),
+        [storage_oss::CONTENDER_COMMAND, name, endpoint] => {
+            return told(storage_oss::run_contender(name, endpoint));
+        }
+        _ => {}
     }
     let args = Args::parse();
     let suites = if args.suites.is_empty() {
@@ -101,6 +109,12 @@ fn run(suites: &[Suite], args: &Args) -> anyhow::Result<()> {
             Suite::Db => runtime.block_on(db::run(&plain)).context("suite db")?,
             Suite::Cache => runtime.block_on(cache::run(&plain)).context("suite cache")?,
             Suite::Jobs => runtime.block_on(jobs::run(&plain)).context("suite jobs")?,
+            Suite::StorageOss => runtime
+                .block_on(storage_oss::run(&plain))
+                .context("suite storage-oss")?,
+            Suite::StorageLocal => runtime
+                .block_on(storage_local::run(&plain))
+                .context("suite storage-local")?,
         }
     }
     Ok(())

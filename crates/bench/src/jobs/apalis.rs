@@ -75,10 +75,6 @@ impl Contender for Apalis {
         format!("apalis-postgres {}", versions::of("apalis-postgres"))
     }
 
-    fn pace(&self) -> usize {
-        3_000
-    }
-
     async fn clear(&self) -> anyhow::Result<()> {
         sqlx::query("TRUNCATE apalis.jobs CASCADE")
             .execute(&self.pool)

@@ -34,16 +34,22 @@ impl Payload {
     }
 }
 
+/// How a peer is set up. How soon a job starts is asked only of the fastest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Settings {
+    /// As it comes, with what its documentation shows for many jobs.
+    Default,
+    /// With everything it has for speed.
+    Fastest,
+}
+
 /// A queue of jobs with a database of its own.
 #[async_trait(?Send)]
 pub(super) trait Contender {
     /// With its version.
     fn name(&self) -> String;
 
-    /// About how many jobs it does in a second, so that every cell takes about as long.
-    fn pace(&self) -> usize;
-
-    /// Forgets every job, then looks at the tables as autovacuum would have.
+    /// Forgets every job.
     async fn clear(&self) -> anyhow::Result<()>;
 
     /// In batches of [`BATCH`], one after the other.
@@ -56,7 +62,7 @@ pub(super) trait Contender {
     async fn work(&self, jobs: usize) -> anyhow::Result<Duration>;
 
     /// For so long, now and then a job into the empty queue of a worker that waits: from the call that enqueues it,
-    /// by another client, to its handler. None when it is not asked of this contender.
+    /// by another client, to its handler. Empty when this is not asked of this contender.
     async fn starts(&self, duration: Duration) -> anyhow::Result<Vec<Duration>>;
 }
 

@@ -3,7 +3,6 @@
 use std::num::NonZeroUsize;
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use zhuji_db_pool::{DbConfig, DbPool};
@@ -79,37 +78,33 @@ impl Ours {
             .any(|queue| queue.ready + queue.running + queue.scheduled > 0))
     }
 
-    /// Makes so many copies of the jobs that are done.
+    /// Where the jobs are that are done.
+    async fn past(&self) -> anyhow::Result<String> {
+        let sql = "SELECT coalesce(to_regclass('zhuji_jobs.finished'), to_regclass('zhuji_jobs.job'))::text";
+        Ok(self.pool.query_one(sql, &[]).await?.try_get(0)?)
+    }
+
+    /// Makes so many copies of each job that is done.
     pub(super) async fn multiply_done(&self, copies: usize) -> anyhow::Result<()> {
-        let rows = self
-            .pool
-            .query(
-                "SELECT string_agg(quote_ident(column_name), ', ') FROM information_schema.columns \
-                 WHERE table_schema = 'zhuji_jobs' AND table_name = 'job' AND column_name <> 'id' \
-                 AND is_generated = 'NEVER'",
-                &[],
-            )
-            .await?;
-        let columns: String = rows.first().context("there is a table of jobs")?.try_get(0)?;
         // In steps, because a statement has a deadline.
         const STEP: usize = 50;
-        self.pool
-            .execute(
-                "CREATE TABLE IF NOT EXISTS public.pattern (LIKE zhuji_jobs.job)",
-                &[],
-            )
-            .await?;
-        self.pool
-            .execute("INSERT INTO public.pattern SELECT * FROM zhuji_jobs.job", &[])
-            .await?;
+        let past = self.past().await?;
+        let columns = "SELECT string_agg(quote_ident(attname), ', ') FROM pg_catalog.pg_attribute \
+                       WHERE attrelid = to_regclass($1) AND attnum > 0 AND NOT attisdropped AND attname <> 'id'";
+        let columns: String = self.pool.query_one(columns, &[&past]).await?.try_get(0)?;
+        let pattern = format!("CREATE TABLE public.pattern AS SELECT * FROM {past} WHERE state = 'done'");
+        self.pool.execute(&pattern, &[]).await?;
         let copy = format!(
-            "INSERT INTO zhuji_jobs.job (id, {columns}) \
+            "INSERT INTO {past} (id, {columns}) \
              SELECT gen_random_uuid(), {columns} FROM public.pattern, generate_series(1, {STEP})"
         );
         for _ in 0..copies.div_ceil(STEP) {
             self.pool.execute(&copy, &[]).await?;
         }
         self.pool.execute("DROP TABLE public.pattern", &[]).await?;
+        self.pool
+            .execute(&format!("VACUUM (ANALYZE) {past}"), &[])
+            .await?;
         Ok(())
     }
 }
@@ -123,12 +118,9 @@ impl Contender for Ours {
         }
     }
 
-    fn pace(&self) -> usize {
-        15_000
-    }
-
     async fn clear(&self) -> anyhow::Result<()> {
-        self.pool.execute("TRUNCATE zhuji_jobs.job CASCADE", &[]).await?;
+        let tables = format!("TRUNCATE zhuji_jobs.job, {} CASCADE", self.past().await?);
+        self.pool.execute(&tables, &[]).await?;
         Ok(())
     }
 

@@ -123,10 +123,6 @@ impl Contender for PgBoss {
         format!("pg-boss {VERSION} (Node)")
     }
 
-    fn pace(&self) -> usize {
-        6_000
-    }
-
     async fn clear(&self) -> anyhow::Result<()> {
         sqlx::query("TRUNCATE pgboss.job").execute(&self.pool).await?;
         Ok(())

@@ -76,10 +76,6 @@ impl Contender for Prototype {
         "bare SQL, claims of 100, 4 workers".to_owned()
     }
 
-    fn pace(&self) -> usize {
-        30_000
-    }
-
     async fn clear(&self) -> anyhow::Result<()> {
         self.pool.get().await?.batch_execute("TRUNCATE job").await?;
         Ok(())

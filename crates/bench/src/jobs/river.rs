@@ -8,13 +8,14 @@ use riverqueue::{BoxError, Client, InsertOpts, JobArgs, QueueConfig, WorkContext
 use serde::{Deserialize, Serialize};
 use sqlx::PgPool;
 
-use super::contender::{BATCH, Contender, Payload, Tally};
+use super::contender::{BATCH, Contender, Payload, Settings, Tally};
 use super::{exists, postgres_pool};
 use crate::versions;
 
 const MAX_WORKERS: usize = 1000;
-/// The least there is. The default of 100 ms allows ten fetches a second.
-const COOLDOWN: Duration = Duration::from_millis(1);
+const DEFAULT_COOLDOWN: Duration = riverqueue::FETCH_COOLDOWN_DEFAULT;
+/// The least there is; the default allows ten fetches a second.
+const LEAST_COOLDOWN: Duration = riverqueue::FETCH_COOLDOWN_MIN;
 
 static TALLY: Tally = Tally::new();
 
@@ -32,16 +33,25 @@ async fn noop(_: WorkContext, _: riverqueue::Job<Noop>) -> Result<WorkOutcome, B
 pub(super) struct River {
     pool: PgPool,
     inserter: Client,
+    cooldown: Duration,
 }
 
 impl River {
-    pub(super) async fn connect(url: &str) -> anyhow::Result<Self> {
+    pub(super) async fn connect(url: &str, settings: Settings) -> anyhow::Result<Self> {
+        let cooldown = match settings {
+            Settings::Default => DEFAULT_COOLDOWN,
+            Settings::Fastest => LEAST_COOLDOWN,
+        };
         let pool = postgres_pool(url).await?;
         PostgresMigrator::new(pool.clone()).migrate_up().await?;
         let inserter = Client::builder(postgres_pool(url).await?)
-            .fetch_cooldown(COOLDOWN)
+            .fetch_cooldown(cooldown)
             .build()?;
-        Ok(Self { pool, inserter })
+        Ok(Self {
+            pool,
+            inserter,
+            cooldown,
+        })
     }
 
     fn worker(&self) -> anyhow::Result<Client> {
@@ -49,7 +59,7 @@ impl River {
         workers.add_fn(noop)?;
         let client = Client::builder(self.pool.clone())
             .workers(workers)
-            .fetch_cooldown(COOLDOWN)
+            .fetch_cooldown(self.cooldown)
             .queue("default", QueueConfig::new(MAX_WORKERS))
             .build()?;
         Ok(client)
@@ -59,11 +69,11 @@ impl River {
 #[async_trait(?Send)]
 impl Contender for River {
     fn name(&self) -> String {
-        format!("riverqueue {}", versions::of("riverqueue"))
-    }
-
-    fn pace(&self) -> usize {
-        4_000
+        format!(
+            "riverqueue {}, cooldown {:?}",
+            versions::of("riverqueue"),
+            self.cooldown
+        )
     }
 
     async fn clear(&self) -> anyhow::Result<()> {
@@ -101,6 +111,9 @@ impl Contender for River {
     }
 
     async fn starts(&self, duration: Duration) -> anyhow::Result<Vec<Duration>> {
+        if self.cooldown == DEFAULT_COOLDOWN {
+            return Ok(Vec::new());
+        }
         let mut run = self.worker()?.start()?;
         run.wait_ready().await?;
         tokio::time::sleep(super::WARM_UP).await;

@@ -33,6 +33,7 @@ impl Client {
     pub(super) async fn new(name: &str, endpoint: &str) -> anyhow::Result<Self> {
         Ok(match name {
             "ours" => {
+                crate::suite::record_metrics()?;
                 let config: StorageConfig = zhuji_config::load_from_pairs([
                     ("STORAGE_TYPE", "oss"),
                     ("OSS_REGION", REGION),
@@ -44,9 +45,12 @@ impl Client {
                 .map_err(|report| anyhow::anyhow!("{report}"))?;
                 Self::Ours(StorageFactory::new().build(&config).await?)
             }
-            "aliyun-oss-rust-sdk" => Self::Sdk(OSS::new(ID, SECRET, endpoint, BUCKET), format!("{endpoint}/{BUCKET}")),
+            "aliyun-oss-rust-sdk" => Self::Sdk(
+                OSS::new(ID, SECRET, endpoint, BUCKET),
+                format!("{endpoint}/{BUCKET}"),
+            ),
             "opendal" => {
-                opendal::install_default();
+                opendal_http_transport_reqwest::install_default();
                 let service = opendal::services::Oss::default()
                     .bucket(BUCKET)
                     .endpoint(endpoint)
@@ -91,7 +95,10 @@ impl Client {
     pub(super) async fn get(&self, key: String, size: u64) -> anyhow::Result<()> {
         let length = match self {
             Self::Ours(storage) => storage.download(&key).await?.len(),
-            Self::Sdk(oss, base) => oss.get_object(key, RequestBuilder::new().with_cdn(base)).await?.len(),
+            Self::Sdk(oss, base) => oss
+                .get_object(key, RequestBuilder::new().with_cdn(base))
+                .await?
+                .len(),
             Self::Opendal(operator) => operator.read(&key).await?.len(),
             Self::Ossify(client) => client.get_object(key, GetObjectParams::new(), None).await?.len(),
             Self::Bare(client, base) => {
@@ -106,7 +113,11 @@ impl Client {
     /// From a stream of unknown length.
     pub(super) async fn put_stream(&self, key: String, size: u64) -> anyhow::Result<()> {
         match self {
-            Self::Ours(storage) => drop(storage.upload_stream(&key, pieces(size), PutOptions::new()).await?),
+            Self::Ours(storage) => drop(
+                storage
+                    .upload_stream(&key, pieces(size), PutOptions::new())
+                    .await?,
+            ),
             Self::Opendal(operator) => {
                 // 8 MiB × 4, the parts that its users are advised to take; without `concurrent` it sends one at a time.
                 let writer = operator.writer_with(&key).chunk(8 << 20).concurrent(4);
@@ -145,7 +156,11 @@ impl Client {
                 }
             }
             Self::Bare(client, base) => {
-                let answer = client.get(format!("{base}/{key}")).send().await?.error_for_status()?;
+                let answer = client
+                    .get(format!("{base}/{key}"))
+                    .send()
+                    .await?
+                    .error_for_status()?;
                 let mut stream = answer.bytes_stream();
                 while let Some(piece) = stream.next().await {
                     length += piece?.len() as u64;
@@ -160,7 +175,12 @@ impl Client {
     }
 
     /// Many objects, ten at a time: in a sliding window, or in batches of which each waits for its slowest.
-    pub(super) async fn put_many(&self, keys: Vec<String>, bytes: Bytes, in_batches: bool) -> anyhow::Result<()> {
+    pub(super) async fn put_many(
+        &self,
+        keys: Vec<String>,
+        bytes: Bytes,
+        in_batches: bool,
+    ) -> anyhow::Result<()> {
         let Self::Ours(storage) = self else {
             anyhow::bail!("this is measured with ours only");
         };

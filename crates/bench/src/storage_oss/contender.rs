@@ -18,13 +18,28 @@ use super::server::{BYTE, SKEWED};
 #[serde(rename_all = "snake_case", tag = "task")]
 pub(super) enum Task {
     /// So many callers store objects of this size for so long.
-    Put { size: u64, callers: usize, seconds: f64 },
-    Get { size: u64, callers: usize, seconds: f64 },
+    Put {
+        size: u64,
+        callers: usize,
+        seconds: f64,
+    },
+    Get {
+        size: u64,
+        callers: usize,
+        seconds: f64,
+    },
     /// One object, from or to a stream.
-    PutStream { size: u64 },
-    GetStream { size: u64 },
+    PutStream {
+        size: u64,
+    },
+    GetStream {
+        size: u64,
+    },
     /// Objects of 4 KiB, some of which take long.
-    PutMany { count: usize, in_batches: bool },
+    PutMany {
+        count: usize,
+        in_batches: bool,
+    },
 }
 
 /// One line of standard output.
@@ -47,10 +62,12 @@ pub(super) fn run(name: &str, endpoint: &str) -> anyhow::Result<()> {
     let client = Arc::new(runtime.block_on(Client::new(name, endpoint))?);
     for line in std::io::stdin().lock().lines() {
         let task: Task = serde_json::from_str(&line?)?;
-        let took = runtime.block_on(perform(&client, task)).unwrap_or_else(|error| Took {
-            error: Some(format!("{error:#}")),
-            ..Took::default()
-        });
+        let took = runtime
+            .block_on(perform(&client, task))
+            .unwrap_or_else(|error| Took {
+                error: Some(format!("{error:#}")),
+                ..Took::default()
+            });
         println!("{}", serde_json::to_string(&took)?);
         std::io::stdout().flush()?;
     }
@@ -62,7 +79,11 @@ async fn perform(client: &Arc<Client>, task: Task) -> anyhow::Result<Took> {
     let _ = std::fs::write("/proc/self/clear_refs", "5");
     let (before, cpu, begin) = (memory("VmRSS:"), cpu_time(), Instant::now());
     let count = match task {
-        Task::Put { size, callers, seconds } => {
+        Task::Put {
+            size,
+            callers,
+            seconds,
+        } => {
             let bytes = Bytes::from(vec![BYTE; size as usize]);
             call(client, callers, seconds, move |client, key| {
                 let bytes = bytes.clone();
@@ -70,7 +91,11 @@ async fn perform(client: &Arc<Client>, task: Task) -> anyhow::Result<Took> {
             })
             .await?
         }
-        Task::Get { size, callers, seconds } => {
+        Task::Get {
+            size,
+            callers,
+            seconds,
+        } => {
             call(client, callers, seconds, move |client, key| async move {
                 client.get(format!("{key}-{size}"), size).await
             })

@@ -43,7 +43,9 @@ async fn carry(
     });
     loop {
         let mut piece = BytesMut::with_capacity(64 * 1024);
-        if from.read_buf(&mut piece).await? == 0 || sender.send((Instant::now() + ONE_WAY, piece)).await.is_err() {
+        if from.read_buf(&mut piece).await? == 0
+            || sender.send((Instant::now() + ONE_WAY, piece)).await.is_err()
+        {
             break;
         }
     }

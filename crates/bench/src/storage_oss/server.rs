@@ -83,12 +83,15 @@ async fn listen() -> std::io::Result<TcpListener> {
 fn tls_config(folder: &str) -> anyhow::Result<Arc<ServerConfig>> {
     let mut authority = rcgen::CertificateParams::new(Vec::new())?;
     authority.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    authority.distinguished_name = named("the authority of a benchmark");
     let key = rcgen::KeyPair::generate()?;
     let ca = authority.self_signed(&key)?;
     let issuer = rcgen::Issuer::new(authority, key);
     let own = rcgen::KeyPair::generate()?;
     let names = vec!["127.0.0.1".to_owned(), "localhost".to_owned()];
-    let certificate = rcgen::CertificateParams::new(names)?.signed_by(&own, &issuer)?;
+    let mut certificate = rcgen::CertificateParams::new(names)?;
+    certificate.distinguished_name = named("the server of a benchmark");
+    let certificate = certificate.signed_by(&own, &issuer)?;
     std::fs::write(std::path::Path::new(folder).join("ca.pem"), ca.pem())?;
     let key = tokio_rustls::rustls::pki_types::PrivatePkcs8KeyDer::from(own.serialize_der());
     let provider = Arc::new(tokio_rustls::rustls::crypto::ring::default_provider());
@@ -97,6 +100,13 @@ fn tls_config(folder: &str) -> anyhow::Result<Arc<ServerConfig>> {
         .with_no_client_auth()
         .with_single_cert(vec![certificate.der().clone()], key.into())?;
     Ok(Arc::new(config))
+}
+
+/// OpenSSL takes a certificate for its own authority if both have one name.
+fn named(name: &str) -> rcgen::DistinguishedName {
+    let mut whole = rcgen::DistinguishedName::new();
+    whole.push(rcgen::DnType::CommonName, name);
+    whole
 }
 
 async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, state: Arc<State>) {
@@ -144,7 +154,7 @@ async fn answer(state: Arc<State>, request: Request<Incoming>) -> Result<Respons
             stored(crc).body(Content::empty())
         }
         Method::POST if upload.is_none() => {
-            drop(sum(request.into_body()).await);
+            sum(request.into_body()).await;
             let id = format!("{:032X}", fastrand::u128(..));
             locked(&state.uploads).insert(id.clone(), BTreeMap::new());
             let body = format!(
@@ -154,11 +164,14 @@ async fn answer(state: Arc<State>, request: Request<Incoming>) -> Result<Respons
             stored(0).body(Content::text(body))
         }
         Method::POST => {
-            drop(sum(request.into_body()).await);
+            sum(request.into_body()).await;
             let parts = locked(&state.uploads).remove(&upload.unwrap_or_default());
-            let crc = parts.unwrap_or_default().into_values().fold(0, |whole, (length, part)| {
-                checksum_combine(CrcAlgorithm::Crc64Xz, whole, part, length)
-            });
+            let crc = parts
+                .unwrap_or_default()
+                .into_values()
+                .fold(0, |whole, (length, part)| {
+                    checksum_combine(CrcAlgorithm::Crc64Xz, whole, part, length)
+                });
             let body = format!(
                 "<?xml version=\"1.0\" encoding=\"UTF-8\"?><CompleteMultipartUploadResult><Location>x</Location>\
                  <Bucket>demo</Bucket><Key>k</Key><ETag>\"{crc:032X}\"</ETag></CompleteMultipartUploadResult>"
@@ -166,12 +179,18 @@ async fn answer(state: Arc<State>, request: Request<Incoming>) -> Result<Respons
             stored(crc).body(Content::text(body))
         }
         Method::GET | Method::HEAD => read(&state, &path, &request),
-        _ => Response::builder().status(StatusCode::NO_CONTENT).body(Content::empty()),
+        _ => Response::builder()
+            .status(StatusCode::NO_CONTENT)
+            .body(Content::empty()),
     };
     Ok(response.unwrap_or_default())
 }
 
-fn read(state: &State, path: &str, request: &Request<Incoming>) -> Result<Response<Content>, hyper::http::Error> {
+fn read(
+    state: &State,
+    path: &str,
+    request: &Request<Incoming>,
+) -> Result<Response<Content>, hyper::http::Error> {
     let digits = path.rsplit(|c: char| !c.is_ascii_digit()).next();
     let size: u64 = digits.and_then(|digits| digits.parse().ok()).unwrap_or(0);
     let crc = *locked(&state.sums).entry(size).or_insert_with(|| sum_of(size));
@@ -185,7 +204,9 @@ fn read(state: &State, path: &str, request: &Request<Incoming>) -> Result<Respon
             let first: u64 = first.parse().unwrap_or(0);
             let end = last.parse().map_or(size, |last: u64| (last + 1).min(size));
             let told = format!("bytes {first}-{}/{size}", end.saturating_sub(1));
-            let answer = answer.status(StatusCode::PARTIAL_CONTENT).header(CONTENT_RANGE, told);
+            let answer = answer
+                .status(StatusCode::PARTIAL_CONTENT)
+                .header(CONTENT_RANGE, told);
             (answer, end.saturating_sub(first))
         }
         None => (answer, size),
@@ -228,7 +249,9 @@ fn sum_of(size: u64) -> u64 {
 
 /// Exponential: most are quick, a few are slow; the same key always the same.
 fn skew(path: &str) -> Duration {
-    let seed = path.bytes().fold(7, |seed: u64, byte| seed.wrapping_mul(31).wrapping_add(byte.into()));
+    let seed = path.bytes().fold(7, |seed: u64, byte| {
+        seed.wrapping_mul(31).wrapping_add(byte.into())
+    });
     let share = fastrand::Rng::with_seed(seed).f64();
     Duration::from_secs_f64(-MEAN_SKEW * (1.0 - share).ln())
 }
@@ -267,7 +290,10 @@ impl hyper::body::Body for Content {
     type Data = Bytes;
     type Error = Infallible;
 
-    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         if self.left == 0 {
             return Poll::Ready(None);
         }
