@@ -9,6 +9,7 @@ mod rules;
 mod signing_key;
 mod sweep;
 mod temp;
+mod temp_file;
 mod write;
 
 use std::{
@@ -25,11 +26,7 @@ use tokio::task::JoinHandle;
 use zhuji_config::Secret;
 
 use self::{
-    attributes::Attributes,
-    errors::from_io,
-    root::Root,
-    sweep::Sweeper,
-    temp::{TempDir, TempFile},
+    attributes::Attributes, errors::from_io, root::Root, sweep::Sweeper, temp::TempDir, temp_file::TempFile,
     write::Sidecars,
 };
 use crate::{
@@ -226,7 +223,7 @@ fn open(path: &Path, options: LocalOptions) -> Result<Inner> {
     } else {
         let root = Root::open(path, sync).map_err(failed)?;
         let temp = Arc::new(TempDir::create(&root).map_err(failed)?);
-        leftovers(&root);
+        leftovers(&root, false);
         (root, Some(temp))
     };
     let key = match (options.signing_key, &temp) {
@@ -248,8 +245,8 @@ fn open(path: &Path, options: LocalOptions) -> Result<Inner> {
 }
 
 /// Removes what interrupted writes left, and counts it.
-fn leftovers(root: &Root) -> u64 {
-    match (TempDir::sweep(root), attributes::sweep(root)) {
+fn leftovers(root: &Root, everywhere: bool) -> u64 {
+    match (TempDir::sweep(root, everywhere), attributes::sweep(root)) {
         (Ok(0), Ok(0)) => 0,
         (Ok(files), Ok(sidecars)) => {
             tracing::info!(files, sidecars, "removed what interrupted writes had left");
@@ -476,15 +473,30 @@ mod tests {
     use super::*;
     use crate::Storage;
 
-    /// A store on a kernel without `openat2`.
     #[tokio::test]
-    async fn everything_works_segment_by_segment_too() {
+    async fn everything_works_on_a_kernel_without_openat2() {
+        works_with(|inner| Inner {
+            root: inner.root.without_openat2(),
+            ..inner
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn everything_works_on_a_file_system_without_unnamed_files() {
+        works_with(|inner| Inner {
+            temp: Some(Arc::new(TempDir::create(&inner.root).unwrap().only_named())),
+            ..inner
+        })
+        .await;
+    }
+
+    async fn works_with(change: impl FnOnce(Inner) -> Inner) {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir(dir.path().join("outside")).unwrap();
         std::fs::write(dir.path().join("outside/secret"), "outside").unwrap();
         let path = dir.path().join("root");
-        let mut inner = open(&path, LocalOptions::default()).unwrap();
-        inner.root = inner.root.without_openat2();
+        let inner = change(open(&path, LocalOptions::default()).unwrap());
         let storage = Storage::new(LocalAdapter {
             inner: Arc::new(inner),
             path: path.clone(),
@@ -497,6 +509,7 @@ mod tests {
             .unwrap();
         let again = storage.upload_with("a/b/c", "other", options.create_only()).await;
         assert_eq!(again.unwrap_err().kind(), ErrorKind::AlreadyExists);
+        storage.upload("d/e", "replaced").await.unwrap();
         storage.copy("a/b/c", "d/e").await.unwrap();
         assert_eq!(storage.download("d/e").await.unwrap(), "content");
         assert_eq!(storage.metadata("d/e").await.unwrap().user["n"], "1");

@@ -57,7 +57,7 @@ pub(super) fn replace(root: &Root, temp: &Arc<TempDir>, rules: &StorageRules) ->
             file.file.sync_all()?;
         }
         let dir = root.dir(DIR)?;
-        file.rename(&dir, NAME)?;
+        file.replace(&dir, NAME)?;
         if root.sync {
             fs::fsync(&dir)?;
         }

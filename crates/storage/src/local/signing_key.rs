@@ -28,7 +28,7 @@ pub(super) fn load_or_create(root: &Root, temp: &Arc<TempDir>) -> io::Result<Vec
     file.write(hex::encode(random_key()).as_bytes())?;
     file.file.sync_all()?;
     let dir = root.dir(DIR)?;
-    match file.link(&dir, NAME) {
+    match file.create(&dir, NAME) {
         Ok(()) => fs::fsync(&dir)?,
         Err(error) if is(&error, &[Errno::EXIST]) => {}
         Err(error) => return Err(error),

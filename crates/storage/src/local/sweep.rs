@@ -91,7 +91,7 @@ pub(super) fn sweep(inner: &Inner, dry_run: bool, stop: &AtomicBool) -> Result<S
     };
     if !dry_run {
         inner.writable("sweep", "storage directory")?;
-        walk.swept.leftovers = super::leftovers(&inner.root);
+        walk.swept.leftovers = super::leftovers(&inner.root, true);
     }
     if !walk.rules.is_empty() {
         walk.folder("")?;

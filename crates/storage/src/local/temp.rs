@@ -1,15 +1,16 @@
 //! Files that are still being written.
 //!
-//! They live in `.zhuji/tmp/<instance>/`, on the same file system as the objects and out of reach of every key. Each
+//! They have no name where the file system can do that, else one in `.zhuji/tmp/<instance>/`, on the same file system as
+//! the objects and out of reach of every key. Each
 //! adapter holds a lock in its directory for as long as it lives, so whoever starts next can tell at once, and without
 //! waiting for an age, which directories belong to the dead.
 
 use std::{
     fs::File,
-    io::{self, Write},
-    os::fd::{AsFd, OwnedFd},
+    io,
+    os::fd::OwnedFd,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -19,20 +20,40 @@ use rustix::{
     io::Errno,
 };
 
-use super::root::Root;
-use crate::crc::Crc64;
+use super::{
+    list,
+    root::Root,
+    temp_file::{TempFile, give_name},
+};
+use crate::RESERVED_SEGMENT;
 
 const TMP_DIR: &str = ".zhuji/tmp";
 const LOCK: &str = "lock";
-const PIECE: usize = 128 * 1024;
+/// In the directory of an instance that has given files a name beside an object.
+const BESIDE: &str = "beside";
+/// How such a name begins. No key can contain a control character.
+const BESIDE_PREFIX: &str = "\u{1}zhuji-";
+
+/// How a file without a name gets one.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Unnamed {
+    /// By its descriptor: since Linux 6.10, earlier only with a capability.
+    ByHandle,
+    /// By its entry in `/proc`.
+    ByProc,
+}
 
 /// This adapter's own directory of temporary files.
 #[derive(Debug)]
 pub(super) struct TempDir {
     parent: OwnedFd,
-    dir: OwnedFd,
+    pub(super) dir: OwnedFd,
     name: String,
     next: AtomicU64,
+    /// Whether this file system has files without names.
+    unnamed: Option<Unnamed>,
+    /// Set once the mark that a crash may leave names beside objects is there.
+    beside: OnceLock<()>,
     /// Held, never read.
     _lock: Option<OwnedFd>,
 }
@@ -49,35 +70,33 @@ impl TempDir {
             match lock(&dir) {
                 // Locked too late: a sweeper removed the directory between our opening and our locking.
                 Ok(lock) if fs::fstat(&lock)?.st_nlink == 0 => {}
-                Ok(lock) => {
-                    return Ok(Self {
-                        parent,
-                        dir,
-                        name,
-                        next: AtomicU64::new(0),
-                        _lock: Some(lock),
-                    });
-                }
+                Ok(lock) => return Ok(Self::with(parent, dir, name, Some(lock))),
                 // A sweeper saw the lock file before we could lock it and is removing the directory: take another.
                 Err(Errno::WOULDBLOCK | Errno::NOENT) => {}
                 // A file system without locks: the age decides instead.
-                Err(_) => {
-                    return Ok(Self {
-                        parent,
-                        dir,
-                        name,
-                        next: AtomicU64::new(0),
-                        _lock: None,
-                    });
-                }
+                Err(_) => return Ok(Self::with(parent, dir, name, None)),
             }
         }
     }
 
-    /// Removes what dead processes left. Returns how many files there were.
-    pub(super) fn sweep(root: &Root) -> io::Result<usize> {
+    fn with(parent: OwnedFd, dir: OwnedFd, name: String, lock: Option<OwnedFd>) -> Self {
+        Self {
+            parent,
+            unnamed: unnamed(&dir),
+            dir,
+            name,
+            next: AtomicU64::new(0),
+            beside: OnceLock::new(),
+            _lock: lock,
+        }
+    }
+
+    /// Removes what dead processes left, and returns how many files there were. What they may have left beside objects is
+    /// only looked for if `everywhere`, because that means to go through all folders.
+    pub(super) fn sweep(root: &Root, everywhere: bool) -> io::Result<usize> {
         let parent = root.dir_or_create(TMP_DIR)?;
         let mut swept = 0;
+        let mut crashed = Vec::new();
         for entry in fs::Dir::read_from(&parent)? {
             let entry = entry?;
             let Ok(name) = entry.file_name().to_str() else {
@@ -97,27 +116,117 @@ impl TempDir {
                 Err(_) if is_old(&dir) => None,
                 Err(_) => continue,
             };
-            swept += empty(&dir);
-            let _ = fs::unlinkat(&parent, name, AtFlags::REMOVEDIR);
-            drop(held);
+            let marked = fs::statat(&dir, BESIDE, AtFlags::SYMLINK_NOFOLLOW).is_ok();
+            if marked && !everywhere {
+                continue;
+            }
+            let dead = Dead {
+                name: name.to_owned(),
+                dir,
+                _held: held,
+            };
+            if marked {
+                crashed.push(dead);
+            } else {
+                swept += dead.remove(&parent);
+            }
+        }
+        if !crashed.is_empty() {
+            let begins: Vec<String> = crashed.iter().map(|dead| beside(&dead.name)).collect();
+            swept += sweep_beside(root, "", &begins)?;
+            swept += sweep_beside(root, &format!("{RESERVED_SEGMENT}/"), &begins)?;
+            swept += crashed.iter().map(|dead| dead.remove(&parent)).sum::<usize>();
         }
         Ok(swept)
     }
 
     /// A new, empty file that disappears unless it is committed.
     pub(super) fn file(self: &Arc<Self>) -> io::Result<TempFile> {
+        if let Some(how) = self.unnamed {
+            return Ok(TempFile::nowhere(open_unnamed(&self.dir)?, self, how));
+        }
         let name = self.next.fetch_add(1, Ordering::Relaxed).to_string();
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = fs::openat(&self.dir, &name, flags, Mode::from_raw_mode(0o640))?;
-        Ok(TempFile {
-            file: File::from(file),
-            dir: Arc::clone(self),
-            name,
-            crc: Sum::Running(Box::new(Crc64::new())),
-            size: 0,
-            gone: false,
-        })
+        let file = fs::openat(&self.dir, &name, flags, MODE)?;
+        Ok(TempFile::named(File::from(file), self, name))
     }
+
+    /// A new name beside an object, which nothing else has; before the first, a mark is set for whoever sweeps after us.
+    pub(super) fn name_beside(&self) -> io::Result<String> {
+        if self.beside.get().is_none() {
+            let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            drop(fs::openat(&self.dir, BESIDE, flags, MODE)?);
+            let _ = self.beside.set(());
+        }
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        Ok(format!("{}{number}", beside(&self.name)))
+    }
+
+    /// The same directory, on a file system where every file has a name.
+    #[cfg(test)]
+    pub(super) fn only_named(mut self) -> Self {
+        self.unnamed = None;
+        self
+    }
+}
+
+/// A directory whose owner is no more.
+struct Dead {
+    name: String,
+    dir: OwnedFd,
+    _held: Option<OwnedFd>,
+}
+
+impl Dead {
+    fn remove(&self, parent: &OwnedFd) -> usize {
+        let removed = empty(&self.dir);
+        let _ = fs::unlinkat(parent, &self.name, AtFlags::REMOVEDIR);
+        removed
+    }
+}
+
+/// How the names begin that this instance gives beside objects.
+fn beside(instance: &str) -> String {
+    format!("{BESIDE_PREFIX}{instance}-")
+}
+
+/// Removes names beside objects in this folder (`""` or with a final `/`) and those below.
+fn sweep_beside(root: &Root, path: &str, begins: &[String]) -> io::Result<usize> {
+    let Some((dir, names)) = list::folder(root, path)? else {
+        return Ok(0);
+    };
+    let mut swept = 0;
+    for name in names {
+        let last = &name[path.len()..];
+        if name.ends_with('/') {
+            swept += sweep_beside(root, &name, begins)?;
+        } else if begins.iter().any(|begin| last.starts_with(begin.as_str())) {
+            swept += usize::from(fs::unlinkat(&dir, last, AtFlags::empty()).is_ok());
+        }
+    }
+    Ok(swept)
+}
+
+const MODE: Mode = Mode::from_raw_mode(0o640);
+
+#[cfg(target_os = "linux")]
+fn open_unnamed(dir: &OwnedFd) -> io::Result<File> {
+    let flags = OFlags::RDWR | OFlags::TMPFILE | OFlags::CLOEXEC;
+    Ok(File::from(fs::openat(dir, ".", flags, MODE)?))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn open_unnamed(_dir: &OwnedFd) -> io::Result<File> {
+    Err(Errno::OPNOTSUPP.into())
+}
+
+/// Tries out which way this file system and this kernel have.
+fn unnamed(dir: &OwnedFd) -> Option<Unnamed> {
+    let file = open_unnamed(dir).ok()?;
+    [Unnamed::ByHandle, Unnamed::ByProc].into_iter().find(|how| {
+        let named = give_name(*how, &file, dir, "try").is_ok();
+        named && fs::unlinkat(dir, "try", AtFlags::empty()).is_ok()
+    })
 }
 
 impl Drop for TempDir {
@@ -167,131 +276,9 @@ fn empty(dir: &OwnedFd) -> usize {
         if name == c"." || name == c".." {
             continue;
         }
-        if fs::unlinkat(dir, name, AtFlags::empty()).is_ok() && name != c"lock" {
+        if fs::unlinkat(dir, name, AtFlags::empty()).is_ok() && ![c"lock", c"beside"].contains(&name) {
             removed += 1;
         }
     }
     removed
-}
-
-/// Copies all of `from`, which has `size` bytes, into the empty file `to`. `false` if this file system or kernel can't.
-#[cfg(target_os = "linux")]
-fn within_the_kernel(from: &File, to: &File, size: u64) -> io::Result<bool> {
-    if fs::ioctl_ficlone(to, from).is_ok() {
-        return Ok(true);
-    }
-    let mut copied = 0;
-    while copied < size {
-        let left = usize::try_from(size - copied).unwrap_or(usize::MAX).min(1 << 30);
-        match fs::copy_file_range(from, None, to, None, left) {
-            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-            Ok(count) => copied += count as u64,
-            Err(Errno::INTR) => {}
-            Err(Errno::XDEV | Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL | Errno::PERM)
-                if copied == 0 =>
-            {
-                return Ok(false);
-            }
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Ok(true)
-}
-
-#[cfg(not(target_os = "linux"))]
-fn within_the_kernel(_from: &File, _to: &File, _size: u64) -> io::Result<bool> {
-    Ok(false)
-}
-
-/// The CRC-64 of a file that is being written.
-#[derive(Debug)]
-pub(super) enum Sum {
-    Running(Box<Crc64>),
-    Known(u64),
-}
-
-impl Sum {
-    fn update(&mut self, bytes: &[u8]) {
-        if let Self::Running(crc) = self {
-            crc.update(bytes);
-        }
-    }
-
-    pub(super) fn value(&self) -> u64 {
-        match self {
-            Self::Running(crc) => crc.value(),
-            Self::Known(crc) => *crc,
-        }
-    }
-}
-
-/// A file that is being written, with the checksum of what has been written so far.
-#[derive(Debug)]
-pub(super) struct TempFile {
-    pub(super) file: File,
-    dir: Arc<TempDir>,
-    name: String,
-    pub(super) crc: Sum,
-    pub(super) size: u64,
-    /// Whether the name has been given away.
-    gone: bool,
-}
-
-impl TempFile {
-    pub(super) fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        // Piece by piece: what has just been summed is still in the processor's cache when it is copied.
-        for piece in bytes.chunks(PIECE) {
-            self.crc.update(piece);
-            self.file.write_all(piece)?;
-        }
-        self.size += bytes.len() as u64;
-        Ok(())
-    }
-
-    /// Takes over all of another file, without its bytes passing through this process if the file system can do that: a
-    /// reflink, else a copy within the kernel. `size` and `crc` are those that the other file should have.
-    ///
-    /// `false` if it can't; then nothing has been written.
-    pub(super) fn take(&mut self, from: &File, size: u64, crc: u64) -> io::Result<bool> {
-        if !within_the_kernel(from, &self.file, size)? {
-            return Ok(false);
-        }
-        self.size = size;
-        self.crc = Sum::Known(crc);
-        Ok(true)
-    }
-
-    /// Makes the file visible under its final name, replacing what is there.
-    pub(super) fn rename(&mut self, to: &OwnedFd, name: &str) -> io::Result<()> {
-        fs::renameat(&self.dir.dir, &self.name, to, name)?;
-        self.gone = true;
-        Ok(())
-    }
-
-    /// Makes the file visible under its final name if nothing is there; atomic, of many at once one wins.
-    pub(super) fn link(&mut self, to: &OwnedFd, name: &str) -> io::Result<()> {
-        match fs::linkat(&self.dir.dir, &self.name, to, name, AtFlags::empty()) {
-            Ok(()) => return Ok(()),
-            Err(Errno::PERM | Errno::OPNOTSUPP | Errno::NOSYS) => {}
-            Err(error) => return Err(error.into()),
-        }
-        // A file system without hard links.
-        #[cfg(target_os = "linux")]
-        {
-            use rustix::fs::RenameFlags;
-            fs::renameat_with(self.dir.dir.as_fd(), &self.name, to, name, RenameFlags::NOREPLACE)?;
-            self.gone = true;
-            Ok(())
-        }
-        #[cfg(not(target_os = "linux"))]
-        Err(Errno::OPNOTSUPP.into())
-    }
-}
-
-impl Drop for TempFile {
-    fn drop(&mut self) {
-        if !self.gone {
-            let _ = fs::unlinkat(&self.dir.dir, &self.name, AtFlags::empty());
-        }
-    }
 }

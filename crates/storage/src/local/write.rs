@@ -15,7 +15,7 @@ use super::{
     attributes::{self, Attributes},
     errors::{from_io, is},
     root::Root,
-    temp::TempFile,
+    temp_file::TempFile,
 };
 use crate::{Error, ErrorKind, PutOptions, Result};
 
@@ -160,9 +160,9 @@ fn publish(
             None
         };
         let moved = if options.create_only {
-            temp.link(&parent, name)
+            temp.create(&parent, name)
         } else {
-            temp.rename(&parent, name)
+            temp.replace(&parent, name)
         };
         match moved {
             Ok(()) => return Ok((parent, old)),

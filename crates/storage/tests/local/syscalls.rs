@@ -20,8 +20,14 @@ async fn worker() {
     };
     let storage = Storage::new(LocalAdapter::open(dir, options).await.unwrap());
     storage.upload("folder/a", vec![7_u8; 4096]).await.unwrap();
-    for _ in 0..times {
+    for round in 0..times {
         match what.as_str() {
+            "new" => drop(
+                storage
+                    .upload(&format!("folder/{round}"), vec![7_u8; 4096])
+                    .await
+                    .unwrap(),
+            ),
             "put" => drop(storage.upload("folder/a", vec![7_u8; 4096]).await.unwrap()),
             "get" => drop(storage.download("folder/a").await.unwrap()),
             "head" => drop(storage.metadata("folder/a").await.unwrap()),
@@ -67,7 +73,7 @@ fn count(what: &str, times: usize) -> Option<BTreeMap<String, i64>> {
 
 #[test]
 fn operations_make_few_system_calls() {
-    for (what, most) in [("put", 10), ("get", 5), ("head", 4), ("copy", 15)] {
+    for (what, most) in [("new", 10), ("put", 12), ("get", 5), ("head", 4), ("copy", 17)] {
         let (Some(few), Some(many)) = (count(what, 20), count(what, 120)) else {
             println!("SKIPPED: no strace, or no right to use it");
             return;
