@@ -16,12 +16,14 @@ pub(crate) struct Statements {
 
 #[derive(Default)]
 struct Inner {
-    scopes: HashMap<u32, HashMap<Box<str>, Entry>>,
+    /// By text, and then by scope: one text is looked up once, and few are used in several scopes.
+    texts: HashMap<Box<str>, Vec<Entry>>,
     count: usize,
     clock: u64,
 }
 
 struct Entry {
+    scope: u32,
     statement: Statement,
     used: u64,
 }
@@ -35,7 +37,8 @@ impl Statements {
         let mut inner = self.lock();
         inner.clock += 1;
         let clock = inner.clock;
-        let entry = inner.scopes.get_mut(&scope)?.get_mut(sql)?;
+        let entries = inner.texts.get_mut(sql)?;
+        let entry = entries.iter_mut().find(|entry| entry.scope == scope)?;
         entry.used = clock;
         Some(entry.statement.clone())
     }
@@ -47,28 +50,19 @@ impl Statements {
         }
         inner.clock += 1;
         let used = inner.clock;
-        let entry = Entry { statement, used };
-        if inner
-            .scopes
-            .entry(scope)
-            .or_default()
-            .insert(sql.into(), entry)
-            .is_none()
-        {
-            inner.count += 1;
-        }
+        let entries = inner.texts.entry(sql.into()).or_default();
+        let before = entries.len();
+        entries.retain(|entry| entry.scope != scope);
+        entries.push(Entry {
+            scope,
+            statement,
+            used,
+        });
+        inner.count += usize::from(inner.texts[sql].len() > before);
     }
 
     pub(crate) fn remove(&self, scope: u32, sql: &str) {
-        let mut inner = self.lock();
-        if inner
-            .scopes
-            .get_mut(&scope)
-            .and_then(|scope| scope.remove(sql))
-            .is_some()
-        {
-            inner.count -= 1;
-        }
+        self.lock().remove(scope, sql);
     }
 
     pub(crate) fn clear(&self) {
@@ -79,25 +73,28 @@ impl Statements {
 }
 
 impl Inner {
+    fn remove(&mut self, scope: u32, sql: &str) {
+        let Some(entries) = self.texts.get_mut(sql) else {
+            return;
+        };
+        let before = entries.len();
+        entries.retain(|entry| entry.scope != scope);
+        self.count -= before - entries.len();
+        if entries.is_empty() {
+            self.texts.remove(sql);
+        }
+    }
+
     fn give_up_oldest(&mut self) {
-        let oldest = self
-            .scopes
+        let all = self
+            .texts
             .iter()
-            .flat_map(|(scope, statements)| {
-                statements
-                    .iter()
-                    .map(move |(sql, entry)| (entry.used, *scope, sql))
-            })
+            .flat_map(|(sql, entries)| entries.iter().map(move |entry| (entry.used, entry.scope, sql)));
+        let oldest = all
             .min_by_key(|(used, ..)| *used)
             .map(|(_, scope, sql)| (scope, sql.clone()));
-        if let Some((scope, sql)) = oldest
-            && self
-                .scopes
-                .get_mut(&scope)
-                .and_then(|statements| statements.remove(&sql))
-                .is_some()
-        {
-            self.count -= 1;
+        if let Some((scope, sql)) = oldest {
+            self.remove(scope, &sql);
         }
     }
 }

@@ -65,32 +65,32 @@ struct Instance(Child);
 
 impl Instance {
     fn start(url: &str) -> Self {
-        let child = Command::new(std::env::current_exe().unwrap())
+        let child = Command::new(std::env::current_exe().expect("a test has a path"))
             .args(["--exact", "adaptive::child_instance", "--nocapture"])
             .env(CHILD_URL, url)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::inherit())
             .spawn()
-            .unwrap();
+            .expect("it is this program");
         Self(child)
     }
 
     /// Ends it as a deployment does, and returns what its callers met.
     fn end(mut self) -> (u64, Vec<String>) {
-        let mut input = self.0.stdin.take().unwrap();
+        let mut input = self.0.stdin.take().expect("piped");
         let _ = input.flush();
         drop(input);
-        let output = BufReader::new(self.0.stdout.take().unwrap());
+        let output = BufReader::new(self.0.stdout.take().expect("piped"));
         let (mut good, mut failed) = (0, Vec::new());
         for line in output.lines().map_while(Result::ok) {
             if let Some(count) = line.strip_prefix("good ") {
-                good = count.parse().unwrap();
+                good = count.parse().expect("a number");
             } else if line.starts_with("failed") || line.starts_with("start") {
                 failed.push(line);
             }
         }
-        assert!(self.0.wait().unwrap().success());
+        assert!(self.0.wait().expect("it was started").success());
         (good, failed)
     }
 }
@@ -123,7 +123,7 @@ async fn server(max_connections: u32) -> (TestDatabase, String) {
 async fn fleet(watch: &DbPool) -> (i64, i64) {
     let sql = "SELECT count(*), count(DISTINCT split_part(application_name, '/', 2)) FROM pg_stat_activity \
                WHERE usename = 'app'";
-    let row = watch.query_one(sql, &[]).await.unwrap();
+    let row = watch.query_one(sql, &[]).await.expect("the test server answers");
     (row.get(0), row.get(1))
 }
 

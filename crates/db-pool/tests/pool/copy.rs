@@ -11,7 +11,7 @@ const TABLE: &str = "CREATE TABLE items (id int4 PRIMARY KEY, \"Title\" text, at
 async fn count(pool: &DbPool) -> i64 {
     pool.query_one("SELECT count(*) FROM items", &[])
         .await
-        .unwrap()
+        .expect("the test server answers")
         .get(0)
 }
 

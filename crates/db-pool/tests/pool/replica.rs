@@ -10,18 +10,23 @@ use crate::{config, eventually};
 async fn two() -> (TestPostgres, TestPostgres) {
     let (primary, replica) = (TestPostgres::start_own().await, TestPostgres::start_own().await);
     for (server, name) in [(&primary, "primary"), (&replica, "replica")] {
-        let pool = DbPool::connect(&DbConfig::new(server.url())).await.unwrap();
+        let pool = DbPool::connect(&DbConfig::new(server.url()))
+            .await
+            .expect("the test server answers");
         pool.batch_execute(&format!(
             "SET synchronous_commit = on; CREATE TABLE me AS SELECT '{name}'::text AS name"
         ))
         .await
-        .unwrap();
+        .expect("the test server answers");
     }
     (primary, replica)
 }
 
 async fn who(pool: &DbPool) -> String {
-    pool.query_one("SELECT name FROM me", &[]).await.unwrap().get(0)
+    pool.query_one("SELECT name FROM me", &[])
+        .await
+        .expect("the test server answers")
+        .get(0)
 }
 
 #[tokio::test]

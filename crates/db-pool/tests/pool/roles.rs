@@ -41,30 +41,44 @@ fn code(error: &zhuji_db_pool::Error) -> Option<&str> {
 async fn modules_are_apart(pool: &DbPool) {
     let (asl, bbs) = (pool.scoped("asl"), pool.scoped("bbs"));
     let insert = "INSERT INTO items (title) VALUES ($1)";
-    asl.execute(insert, &[&"lead"]).await.unwrap();
+    asl.execute(insert, &[&"lead"])
+        .await
+        .expect("the test server answers");
     for sql in [
         "SELECT * FROM asl.items",
         "DELETE FROM asl.items",
         "CREATE TABLE asl.x ()",
         "DROP TABLE asl.items",
     ] {
-        let error = bbs.execute(sql, &[]).await.unwrap_err();
+        let error = bbs.execute(sql, &[]).await.expect_err("it is refused");
         assert_eq!(code(&error), Some("42501"), "{sql}: {error}");
         let error = bbs
             .transaction(async |tx| tx.execute(sql, &[]).await)
             .await
-            .unwrap_err();
+            .expect_err("it is refused");
         assert_eq!(code(&error), Some("42501"), "{sql}: {error}");
     }
     // Not even its own list of migrations.
     let error = asl
         .query("SELECT * FROM _zhuji_migrations", &[])
         .await
-        .unwrap_err();
+        .expect_err("it is refused");
     assert_eq!(code(&error), Some("42501"), "{error}");
-    assert_eq!(asl.query("SELECT * FROM items", &[]).await.unwrap().len(), 1);
+    assert_eq!(
+        asl.query("SELECT * FROM items", &[])
+            .await
+            .expect("the test server answers")
+            .len(),
+        1
+    );
     // Whoever is not scoped is the service itself.
-    assert_eq!(pool.query("SELECT * FROM asl.items", &[]).await.unwrap().len(), 1);
+    assert_eq!(
+        pool.query("SELECT * FROM asl.items", &[])
+            .await
+            .expect("the test server answers")
+            .len(),
+        1
+    );
 }
 
 #[tokio::test]
