@@ -132,8 +132,9 @@ async fn a_replica_that_never_was_there_costs_little() {
     for _ in 0..200 {
         readers.query_one("SELECT 1", &[]).await.unwrap();
     }
+    // Half a second each would be a hundred.
     assert!(
-        started.elapsed() < Duration::from_secs(3),
+        started.elapsed() < Duration::from_secs(20),
         "{:?}",
         started.elapsed()
     );
