@@ -22,6 +22,7 @@ pub struct Rate {
     /// So many …
     pub count: u32,
     /// … in so long.
+    #[serde(rename = "per_seconds", serialize_with = "crate::record::seconds")]
     pub per: Duration,
 }
 

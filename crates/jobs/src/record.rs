@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::batch::BatchId;
 use crate::job::JobId;
@@ -129,5 +129,11 @@ pub struct QueueCounts {
     /// Of the dead: given up in the last hour.
     pub dead_lately: u64,
     /// How long the longest-waiting ready job has been ready.
+    #[serde(rename = "oldest_ready_seconds", serialize_with = "seconds")]
     pub oldest_ready: Duration,
+}
+
+/// A span of time as one number, for machines.
+pub(crate) fn seconds<S: Serializer>(span: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64(span.as_secs_f64())
 }

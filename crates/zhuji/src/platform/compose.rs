@@ -22,7 +22,7 @@ use crate::context::Resources;
 use crate::error::{Error, ErrorKind};
 use crate::isolated::Isolated;
 use crate::module::{Manifest, Need};
-use crate::server::{admin, job_origin, tag_module, uploads};
+use crate::server::{Administered, admin, job_origin, tag_module, uploads};
 use crate::settings::Role;
 
 /// How long the start waits for the first health results before it calls itself ready all the same.
@@ -266,7 +266,13 @@ impl Composition {
     }
 
     /// All routes of the service.
-    pub(crate) fn router(&self, pages: Router, settings: &Settings, log: LogHandle) -> Router {
+    pub(crate) fn router(
+        &self,
+        name: &'static str,
+        pages: Router,
+        settings: &Settings,
+        log: LogHandle,
+    ) -> Router {
         let mut router = Router::new();
         if settings.service.role != Role::Worker {
             router = router.merge(tag_module(pages, "pages"));
@@ -278,7 +284,13 @@ impl Composition {
                 router = router.merge(tag_module(uploads(storage), "storage"));
             }
         }
-        let admin = admin(settings.service.admin_token.clone(), log);
+        let administered = Administered {
+            name,
+            base_url: settings.service.base_url.clone(),
+            log,
+            jobs: self.shared.jobs.as_ref().map(Jobs::admin),
+        };
+        let admin = admin(settings.service.admin_token.clone(), administered);
         router
             .merge(tag_module(admin, "admin"))
             .layer(DefaultBodyLimit::max(

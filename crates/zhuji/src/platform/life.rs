@@ -106,7 +106,7 @@ async fn live(
         }
     };
     let health = service.start_health(platform.version).await;
-    let router = service.router(platform.pages, &settings, log.clone());
+    let router = service.router(platform.name, platform.pages, &settings, log.clone());
     service.start_workers(settings.service.role);
     // A second `set` can't happen: both cells are made above.
     let _ = public.health.set(health.clone());
