@@ -1,8 +1,6 @@
 //! Percent-encoding as OSS signs it, used for every URL this crate writes.
 
-use std::fmt;
-
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, PercentEncode, utf8_percent_encode};
 
 /// RFC 3986 unreserved characters stay; everything else is encoded.
 const VALUE: &AsciiSet = &NON_ALPHANUMERIC
@@ -13,12 +11,12 @@ const VALUE: &AsciiSet = &NON_ALPHANUMERIC
 const PATH: &AsciiSet = &VALUE.remove(b'/');
 
 /// A key as the path of a URL: `/` stays, everything reserved is encoded.
-pub(crate) fn path(key: &str) -> impl fmt::Display + '_ {
+pub(crate) fn path(key: &str) -> PercentEncode<'_> {
     utf8_percent_encode(key, PATH)
 }
 
 /// One name or value of a query string.
-pub(crate) fn value(text: &str) -> impl fmt::Display + '_ {
+pub(crate) fn value(text: &str) -> PercentEncode<'_> {
     utf8_percent_encode(text, VALUE)
 }
 

@@ -252,7 +252,9 @@ impl Client {
         request: &Request,
         credentials: &Credentials,
     ) -> Result<Result<reqwest::Response, Refusal>> {
-        let mut headers = request.headers.clone();
+        // Room for what is added on the way: making it later would cost more.
+        let mut headers = HeaderMap::with_capacity(request.headers.len() + 8);
+        headers.extend(request.headers.clone());
         let unsigned = Unsigned {
             method: request.method.as_str(),
             key: &request.key,
@@ -264,19 +266,14 @@ impl Client {
         if length > 0 || matches!(request.method, Method::PUT | Method::POST) {
             headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
         }
-        let mut url = self.traffic.url(&request.key);
-        if !request.query.is_empty() {
-            url.push('?');
-            url.push_str(&encode_query(&request.query));
-        }
+        let url = self
+            .traffic
+            .request_url(&request.key, &encode_query(&request.query));
+        let mut sent = reqwest::Request::new(request.method.clone(), url);
+        *sent.headers_mut() = headers;
+        *sent.body_mut() = Some(request.body.to_body());
         let patience = IDLE + Duration::from_secs(length / SLOWEST);
-        let sent = self
-            .http
-            .request(request.method.clone(), url)
-            .headers(headers)
-            .body(request.body.to_body())
-            .send();
-        let answer = match tokio::time::timeout(patience, sent).await {
+        let answer = match tokio::time::timeout(patience, self.http.execute(sent)).await {
             Ok(answer) => answer.map_err(|error| transport(request.operation, &request.subject, error))?,
             Err(_) => {
                 let why = format!("no answer within {} s of sending the request", patience.as_secs());
@@ -300,8 +297,11 @@ impl Client {
 
     /// Sends a request and reads the whole (small) answer.
     pub(super) async fn send_and_read(&self, request: &Request) -> Result<(HeaderMap, Bytes)> {
-        let answer = self.send(request).await?;
-        let headers = answer.headers().clone();
+        let mut answer = self.send(request).await?;
+        let headers = std::mem::take(answer.headers_mut());
+        if answer.content_length() == Some(0) {
+            return Ok((headers, Bytes::new()));
+        }
         let stream = self.stream(answer, request);
         Ok((headers, stream.into_bytes().await?))
     }

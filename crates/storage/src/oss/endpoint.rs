@@ -11,9 +11,25 @@ use crate::{Addressing, Error, ErrorKind, OssConfig, Result, encode};
 pub(crate) struct Endpoint {
     /// Everything before the key, without a final `/`: `https://bucket.host`, or `http://127.0.0.1:9000/bucket`.
     base: String,
+    /// The same, taken apart once and not for every request.
+    parsed: Url,
 }
 
 impl Endpoint {
+    fn new(base: String) -> Option<Self> {
+        let parsed = Url::parse(&base).ok()?;
+        Some(Self { base, parsed })
+    }
+
+    /// The address of a request: [`url`](Self::url) with a query that is encoded already.
+    pub(super) fn request_url(&self, key: &str, query: &str) -> Url {
+        let mut url = self.parsed.clone();
+        let folder = self.parsed.path().trim_end_matches('/');
+        url.set_path(&format!("{folder}/{}", encode::path(key)));
+        url.set_query((!query.is_empty()).then_some(query));
+        url
+    }
+
     /// The URL of a key (empty for the bucket), without a query.
     pub(crate) fn url(&self, key: &str) -> String {
         format!("{}/{}", self.base, encode::path(key))
@@ -25,12 +41,12 @@ impl Endpoint {
 
     /// Whether the address leads to this machine, past any proxy and name server.
     pub(super) fn is_loopback(&self) -> bool {
-        Url::parse(&self.base).is_ok_and(|url| match url.host() {
+        match self.parsed.host() {
             Some(url::Host::Ipv4(ip)) => ip.is_loopback(),
             Some(url::Host::Ipv6(ip)) => ip.is_loopback(),
             Some(url::Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
             None => false,
-        })
+        }
     }
 }
 
@@ -59,6 +75,7 @@ pub(crate) fn endpoints(
     let public = match public_url {
         Some(url) => Endpoint {
             base: url.as_str().trim_end_matches('/').to_owned(),
+            parsed: url.clone(),
         },
         None => parse(&public, config.addressing, bucket)?,
     };
@@ -104,7 +121,7 @@ fn parse(text: &str, addressing: Addressing, bucket: &str) -> Result<Endpoint> {
         _ if host.starts_with(&format!("{bucket}.")) => format!("{scheme}://{host}{port}"),
         _ => format!("{scheme}://{bucket}.{host}{port}"),
     };
-    Ok(Endpoint { base })
+    Endpoint::new(base).ok_or_else(|| refuse("is neither a host nor a URL"))
 }
 
 /// `cn-hangzhou` from `oss-cn-hangzhou` or `cn-hangzhou`.
@@ -202,6 +219,32 @@ mod tests {
         )
         .unwrap();
         assert!(local.is_loopback() && !local.is_https());
+    }
+
+    #[test]
+    fn a_request_goes_where_its_url_says() {
+        for base in [
+            "https://demo.oss-cn-hangzhou.aliyuncs.com",
+            "http://127.0.0.1:9100/demo",
+        ] {
+            let endpoint = Endpoint::new(base.to_owned()).unwrap();
+            for key in [
+                "",
+                "a b/c+%?#.pdf",
+                ".../文献",
+                ".zhuji/check",
+                "a%2F..%2fb",
+                "~!*'()[]{}|^`<>\"\\",
+            ] {
+                let url = endpoint.url(key);
+                assert_eq!(endpoint.request_url(key, "").as_str(), url);
+                assert_eq!(
+                    endpoint.request_url(key, "uploads").as_str(),
+                    format!("{url}?uploads")
+                );
+                assert_eq!(Url::parse(&url).unwrap().as_str(), url, "written as it is signed");
+            }
+        }
     }
 
     #[test]
