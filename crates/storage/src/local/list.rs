@@ -4,6 +4,7 @@
 use std::{
     io,
     os::fd::{AsFd, OwnedFd},
+    sync::Arc,
 };
 
 use rustix::{
@@ -11,11 +12,16 @@ use rustix::{
     io::Errno,
 };
 
-use super::{attributes, errors::is, root::Root};
+use super::{attributes, errors::is, listed::Listed, root::Root};
 use crate::{Entry, Key, ListOptions, ListPage, RESERVED_SEGMENT, listing::PageBuilder};
 
-/// One page; blocking. Each directory on the way is read whole and sorted.
-pub(super) fn list(root: &Root, prefix: &str, options: &ListOptions) -> io::Result<ListPage> {
+/// One page; blocking. Each directory on the way is read whole and sorted, a large one once for all pages.
+pub(super) fn list(
+    root: &Root,
+    listed: &Listed,
+    prefix: &str,
+    options: &ListOptions,
+) -> io::Result<ListPage> {
     let (folder, _) = prefix.rsplit_once('/').unwrap_or(("", prefix));
     let start = if folder.is_empty() {
         String::new()
@@ -24,6 +30,7 @@ pub(super) fn list(root: &Root, prefix: &str, options: &ListOptions) -> io::Resu
     };
     let mut walk = Walk {
         root,
+        listed,
         prefix,
         options,
         page: PageBuilder::new(prefix, options),
@@ -35,13 +42,25 @@ pub(super) fn list(root: &Root, prefix: &str, options: &ListOptions) -> io::Resu
 /// Opens one folder (`""` or with a final `/`) and reads the paths of what is in it, in no order; those of folders end in
 /// `/`. `None` if there is nothing to list.
 pub(super) fn folder(root: &Root, path: &str) -> io::Result<Option<(OwnedFd, Vec<String>)>> {
-    let dir = match root.dir(path.trim_end_matches('/')) {
-        // Not there, a file, a link, or removed while we walked.
-        Err(error) if is(&error, &[Errno::NOENT, Errno::NOTDIR, Errno::LOOP]) => return Ok(None),
-        other => other?,
+    let Some(dir) = open(root, path)? else {
+        return Ok(None);
     };
+    let names = read(&dir, path)?;
+    Ok(Some((dir, names)))
+}
+
+fn open(root: &Root, path: &str) -> io::Result<Option<OwnedFd>> {
+    match root.dir(path.trim_end_matches('/')) {
+        Ok(dir) => Ok(Some(dir)),
+        // Not there, a file, a link, or removed while we walked.
+        Err(error) if is(&error, &[Errno::NOENT, Errno::NOTDIR, Errno::LOOP]) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn read(dir: &OwnedFd, path: &str) -> io::Result<Vec<String>> {
     let mut names = Vec::new();
-    for entry in fs::Dir::read_from(&dir)? {
+    for entry in fs::Dir::read_from(dir)? {
         let entry = entry?;
         let Ok(name) = entry.file_name().to_str() else {
             continue;
@@ -62,11 +81,12 @@ pub(super) fn folder(root: &Root, path: &str) -> io::Result<Option<(OwnedFd, Vec
             _ => {}
         }
     }
-    Ok(Some((dir, names)))
+    Ok(names)
 }
 
 struct Walk<'a> {
     root: &'a Root,
+    listed: &'a Listed,
     prefix: &'a str,
     options: &'a ListOptions,
     page: PageBuilder<'a>,
@@ -75,22 +95,37 @@ struct Walk<'a> {
 impl Walk<'_> {
     /// Walks one folder (`""` or with a final `/`). `false` when the page is full.
     fn folder(&mut self, path: &str) -> io::Result<bool> {
-        let Some((_, mut names)) = folder(self.root, path)? else {
+        let Some(names) = self.sorted(path)? else {
             return Ok(true);
         };
-        names.retain(|name| self.wanted(name));
-        names.sort_unstable();
-        for name in names {
+        for name in names.iter().filter(|name| self.wanted(name)).collect::<Vec<_>>() {
             let goes_on = match name.ends_with('/') {
-                true if self.options.delimiter.is_some() => self.fold(&name)?,
-                true => self.folder(&name)?,
-                false => Key::new(&name).is_err() || self.offer(&name)?,
+                true if self.options.delimiter.is_some() => self.fold(name)?,
+                true => self.folder(name)?,
+                false => Key::new(name).is_err() || self.offer(name)?,
             };
             if !goes_on {
                 return Ok(false);
             }
         }
+        self.listed.forget(path);
         Ok(true)
+    }
+
+    fn sorted(&self, path: &str) -> io::Result<Option<Arc<[String]>>> {
+        let Some(dir) = open(self.root, path)? else {
+            return Ok(None);
+        };
+        // Before it is read: a change meanwhile gives it another time, and the names are not used again.
+        let stat = fs::fstat(&dir)?;
+        if let Some(names) = self.listed.get(path, &stat) {
+            return Ok(Some(names));
+        }
+        let mut names = read(&dir, path)?;
+        names.sort_unstable();
+        let names: Arc<[String]> = names.into();
+        self.listed.keep(path, &stat, &names);
+        Ok(Some(names))
     }
 
     /// Whether a key below (or equal to) this name can be on the page.
@@ -114,6 +149,7 @@ impl Walk<'_> {
         let after = self.options.after.clone().filter(|after| after.starts_with(name));
         let first = list(
             self.root,
+            self.listed,
             name,
             &ListOptions {
                 after,

@@ -2,7 +2,9 @@
 
 mod attributes;
 mod errors;
+mod inner;
 mod list;
+mod listed;
 mod read;
 mod root;
 mod rules;
@@ -15,7 +17,7 @@ mod write;
 use std::{
     fmt,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError, atomic::AtomicBool},
+    sync::{Arc, PoisonError, atomic::AtomicBool},
     time::Duration,
 };
 
@@ -26,8 +28,10 @@ use tokio::task::JoinHandle;
 use zhuji_config::Secret;
 
 use self::{
-    attributes::Attributes, errors::from_io, root::Root, sweep::Sweeper, temp::TempDir, temp_file::TempFile,
-    write::Sidecars,
+    errors::from_io,
+    inner::{Inner, open},
+    sweep::Sweeper,
+    temp_file::TempFile,
 };
 use crate::{
     Body, ByteStream, Download, Durability, Error, ErrorKind, GetOptions, Key, ListOptions, ListPage,
@@ -40,8 +44,9 @@ const FLUSH: usize = 1024 * 1024;
 
 /// Keeps each object as a plain file below a root directory, readable with ordinary tools.
 ///
-/// - **Atomic**: a write goes to a temporary file in `.zhuji/tmp` and is renamed; with [`Durability::Fsync`] file and
-///   directory are synced first. What a killed process leaves is removed at the next start.
+/// - **Atomic**: a write goes to a file without a name (where there are none, to one in `.zhuji/tmp`) and gets its name when
+///   it is whole; with [`Durability::Fsync`] file and directory are synced before that is acknowledged. What a killed
+///   process leaves is removed at the next start.
 /// - **Confined**: paths are resolved beneath the root without following symbolic links, by the kernel where it can.
 /// - **Whole**: content type, disposition, metadata and CRC-64 are kept with the file (extended attribute, else
 ///   a sidecar) and appear with the content at once; a full read is checked against the CRC-64.
@@ -56,16 +61,6 @@ pub struct LocalAdapter {
     path: PathBuf,
     /// Stops when this is dropped; none in a store that is only read.
     _sweeper: Option<Sweeper>,
-}
-
-struct Inner {
-    root: Root,
-    /// `None` in a store that is open for reading only.
-    temp: Option<Arc<TempDir>>,
-    sidecars: Sidecars,
-    signer: Arc<UrlSigner>,
-    /// Held while `.zhuji/rules.json` is replaced.
-    rules: Mutex<()>,
 }
 
 /// How a [`LocalAdapter`] is opened.
@@ -196,143 +191,6 @@ impl LocalAdapter {
     }
 }
 
-fn open(path: &Path, options: LocalOptions) -> Result<Inner> {
-    let subject = "storage directory";
-    let failed = |error: std::io::Error| match from_io("opening", subject, error) {
-        error if error.kind() == ErrorKind::NotFound => Error::new(
-            ErrorKind::Config,
-            "opening",
-            subject,
-            "the path leads through something that isn't a directory",
-        )
-        .with_hint("check STORAGE_LOCAL_DIR"),
-        error => error,
-    };
-    let sync = options.durability == Durability::Fsync;
-    let (root, temp) = if options.read_only {
-        let missing = |error: std::io::Error| match from_io("opening", subject, error) {
-            error if error.kind() == ErrorKind::NotFound => Error::new(
-                ErrorKind::Config,
-                "opening",
-                subject,
-                "there is no such directory",
-            ),
-            error => error,
-        };
-        (Root::open_existing(path, sync).map_err(missing)?, None)
-    } else {
-        let root = Root::open(path, sync).map_err(failed)?;
-        let temp = Arc::new(TempDir::create(&root).map_err(failed)?);
-        leftovers(&root, false);
-        (root, Some(temp))
-    };
-    let key = match (options.signing_key, &temp) {
-        (Some(key), _) => key.expose().as_bytes().to_vec(),
-        (None, Some(temp)) => signing_key::load_or_create(&root, temp).map_err(failed)?,
-        (None, None) => signing_key::load_or_random(&root).map_err(failed)?,
-    };
-    let signer = Arc::new(UrlSigner::new(key, options.base_url)?);
-    let sidecars = Sidecars::new(options.sidecars, attributes::any_sidecar(&root));
-    let inner = Inner {
-        root,
-        temp,
-        sidecars,
-        signer,
-        rules: Mutex::new(()),
-    };
-    inner.probe()?;
-    Ok(inner)
-}
-
-/// Removes what interrupted writes left, and counts it.
-fn leftovers(root: &Root, everywhere: bool) -> u64 {
-    match (TempDir::sweep(root, everywhere), attributes::sweep(root)) {
-        (Ok(0), Ok(0)) => 0,
-        (Ok(files), Ok(sidecars)) => {
-            tracing::info!(files, sidecars, "removed what interrupted writes had left");
-            (files + sidecars) as u64
-        }
-        (Err(error), _) | (_, Err(error)) => {
-            tracing::warn!(%error, "could not look for interrupted writes");
-            0
-        }
-    }
-}
-
-impl Inner {
-    /// A new temporary file.
-    fn temp_file(&self, operation: &'static str, subject: &str) -> Result<TempFile> {
-        let temp = self.writable(operation, subject)?;
-        temp.file().map_err(|error| from_io(operation, subject, error))
-    }
-
-    fn writable(&self, operation: &'static str, subject: &str) -> Result<&Arc<TempDir>> {
-        self.temp.as_ref().ok_or_else(|| {
-            let why = "the store is open for reading only";
-            Error::new(ErrorKind::ReadOnly, operation, subject, why)
-        })
-    }
-
-    fn remove(&self, key: &Key) -> Result<()> {
-        self.writable("delete", key)?;
-        write::remove(&self.root, key, &self.sidecars).map_err(|error| from_io("delete", key, error))
-    }
-
-    /// Writes to a temporary file, a new one if there is none yet.
-    fn append(&self, temp: Option<TempFile>, chunks: &[Bytes], key: &str) -> Result<TempFile> {
-        let failed = |error| from_io("upload", key, error);
-        let mut temp = match temp {
-            Some(temp) => temp,
-            None => self.temp_file("upload", key)?,
-        };
-        for chunk in chunks {
-            temp.write(chunk).map_err(failed)?;
-        }
-        Ok(temp)
-    }
-
-    fn commit(&self, temp: TempFile, key: &str, options: &PutOptions) -> Result<(u64, u64)> {
-        write::commit(&self.root, temp, key, options, &self.sidecars)
-    }
-
-    /// Shows that a file can be written, or in a store that is only read, that the directory is there.
-    fn probe(&self) -> Result<()> {
-        let failed = |error| from_io("check", "storage directory", error);
-        if self.temp.is_none() {
-            return self.root.dir("").map(drop).map_err(failed);
-        }
-        let mut file = self.temp_file("check", "storage directory")?;
-        file.write(b"zhuji").map_err(failed)
-    }
-
-    fn copy(&self, from: &Key, to: &Key) -> Result<(u64, u64)> {
-        use std::io::Read;
-        let failed = |error| from_io("copy", from, error);
-        let (mut file, metadata) = attributes::open(&self.root, from).map_err(failed)?;
-        let mut temp = self.temp_file("copy", from)?;
-        let options = Attributes::to_options(&metadata);
-        // The checksum goes with the bytes: a copy of damaged ones is as damaged, and found out when it is read.
-        if let Some(crc) = metadata.crc64
-            && temp.take(&file, metadata.size, crc).map_err(failed)?
-        {
-            return self.commit(temp, to, &options);
-        }
-        let mut buffer = vec![0_u8; 256 * 1024];
-        loop {
-            let count = file.read(&mut buffer).map_err(failed)?;
-            if count == 0 {
-                break;
-            }
-            temp.write(&buffer[..count]).map_err(failed)?;
-        }
-        if metadata.crc64.is_some_and(|crc| crc != temp.crc.value()) {
-            let why = "the bytes on the disk are not those that were stored (CRC-64 differs)";
-            return Err(Error::new(ErrorKind::Integrity, "copy", from.as_str(), why));
-        }
-        self.commit(temp, to, &options)
-    }
-}
-
 /// Waits for work on a blocking thread. If the waiting future is dropped, the work ends by itself and cleans up.
 async fn blocking<T>(operation: &'static str, subject: &str, task: JoinHandle<T>) -> Result<T> {
     task.await.map_err(|error| {
@@ -420,7 +278,8 @@ impl StorageAdapter for LocalAdapter {
     async fn list(&self, prefix: &str, options: &ListOptions) -> Result<ListPage> {
         let (subject, options) = (prefix.to_owned(), options.clone());
         self.run("list", prefix, move |inner| {
-            list::list(&inner.root, &subject, &options).map_err(|error| from_io("list", &subject, error))
+            list::list(&inner.root, &inner.listed, &subject, &options)
+                .map_err(|error| from_io("list", &subject, error))
         })
         .await
     }
@@ -468,68 +327,5 @@ impl StorageAdapter for LocalAdapter {
     }
 }
 
-#[cfg(all(test, target_os = "linux"))]
-mod tests {
-    use super::*;
-    use crate::Storage;
-
-    #[tokio::test]
-    async fn everything_works_on_a_kernel_without_openat2() {
-        works_with(|inner| Inner {
-            root: inner.root.without_openat2(),
-            ..inner
-        })
-        .await;
-    }
-
-    #[tokio::test]
-    async fn everything_works_on_a_file_system_without_unnamed_files() {
-        works_with(|inner| Inner {
-            temp: Some(Arc::new(TempDir::create(&inner.root).unwrap().only_named())),
-            ..inner
-        })
-        .await;
-    }
-
-    async fn works_with(change: impl FnOnce(Inner) -> Inner) {
-        let dir = tempfile::tempdir().unwrap();
-        std::fs::create_dir(dir.path().join("outside")).unwrap();
-        std::fs::write(dir.path().join("outside/secret"), "outside").unwrap();
-        let path = dir.path().join("root");
-        let inner = change(open(&path, LocalOptions::default()).unwrap());
-        let storage = Storage::new(LocalAdapter {
-            inner: Arc::new(inner),
-            path: path.clone(),
-            _sweeper: None,
-        });
-        let options = PutOptions::new().content_type("text/csv").metadata("n", "1");
-        storage
-            .upload_with("a/b/c", "content", options.clone())
-            .await
-            .unwrap();
-        let again = storage.upload_with("a/b/c", "other", options.create_only()).await;
-        assert_eq!(again.unwrap_err().kind(), ErrorKind::AlreadyExists);
-        storage.upload("d/e", "replaced").await.unwrap();
-        storage.copy("a/b/c", "d/e").await.unwrap();
-        assert_eq!(storage.download("d/e").await.unwrap(), "content");
-        assert_eq!(storage.metadata("d/e").await.unwrap().user["n"], "1");
-        let page = storage.list("", ListOptions::new()).await.unwrap();
-        assert_eq!(page.entries.len(), 2);
-        std::os::unix::fs::symlink("../outside", path.join("link")).unwrap();
-        for result in [
-            storage.upload("link/secret", "x").await.map(drop),
-            storage.upload("link/new/x", "x").await.map(drop),
-            storage.copy("a/b/c", "link/secret").await.map(drop),
-            storage.download("link/secret").await.map(drop),
-            storage.delete("link/secret").await,
-        ] {
-            assert_eq!(result.unwrap_err().kind(), ErrorKind::Denied);
-        }
-        assert_eq!(
-            std::fs::read(dir.path().join("outside/secret")).unwrap(),
-            b"outside"
-        );
-        storage.delete("a/b/c").await.unwrap();
-        assert!(!path.join("a").exists());
-    }
-}
+#[cfg(test)]
+mod tests;

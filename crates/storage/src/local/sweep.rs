@@ -16,7 +16,12 @@ use rustix::{
 };
 use tokio::task::JoinHandle;
 
-use super::{Inner, attributes, errors::from_io, list, rules, write};
+use super::{
+    attributes,
+    errors::from_io,
+    inner::{self, Inner},
+    list, rules, write,
+};
 use crate::{Key, LifecycleRule, Result, Swept};
 
 /// Sweeps at once and then again and again, until it is dropped with the adapter.
@@ -90,8 +95,8 @@ pub(super) fn sweep(inner: &Inner, dry_run: bool, stop: &AtomicBool) -> Result<S
         stop,
     };
     if !dry_run {
-        inner.writable("sweep", "storage directory")?;
-        walk.swept.leftovers = super::leftovers(&inner.root, true);
+        inner.writable("sweep", "storage directory")?.keep_alive();
+        walk.swept.leftovers = inner::leftovers(&inner.root, true);
     }
     if !walk.rules.is_empty() {
         walk.folder("")?;

@@ -7,7 +7,7 @@
 
 use std::{
     fs::File,
-    io,
+    io::{self, Write},
     os::fd::OwnedFd,
     sync::{
         Arc, OnceLock,
@@ -16,7 +16,7 @@ use std::{
 };
 
 use rustix::{
-    fs::{self, AtFlags, FlockOperation, Mode, OFlags},
+    fs::{self, AtFlags, FlockOperation, Mode, OFlags, Timespec, Timestamps},
     io::Errno,
 };
 
@@ -29,9 +29,7 @@ use crate::RESERVED_SEGMENT;
 
 const TMP_DIR: &str = ".zhuji/tmp";
 const LOCK: &str = "lock";
-/// In the directory of an instance that has given files a name beside an object.
-const BESIDE: &str = "beside";
-/// How such a name begins. No key can contain a control character.
+/// How names beside objects begin. No key can contain a control character.
 const BESIDE_PREFIX: &str = "\u{1}zhuji-";
 
 /// How a file without a name gets one.
@@ -54,8 +52,8 @@ pub(super) struct TempDir {
     unnamed: Option<Unnamed>,
     /// Set once the mark that a crash may leave names beside objects is there.
     beside: OnceLock<()>,
-    /// Held, never read.
-    _lock: Option<OwnedFd>,
+    /// Held; `None` on a file system without locks, where the age of the directory decides.
+    lock: Option<OwnedFd>,
 }
 
 impl TempDir {
@@ -87,7 +85,7 @@ impl TempDir {
             name,
             next: AtomicU64::new(0),
             beside: OnceLock::new(),
-            _lock: lock,
+            lock,
         }
     }
 
@@ -116,7 +114,8 @@ impl TempDir {
                 Err(_) if is_old(&dir) => None,
                 Err(_) => continue,
             };
-            let marked = fs::statat(&dir, BESIDE, AtFlags::SYMLINK_NOFOLLOW).is_ok();
+            let lock = fs::statat(&dir, LOCK, AtFlags::SYMLINK_NOFOLLOW);
+            let marked = lock.is_ok_and(|lock| lock.st_size > 0);
             if marked && !everywhere {
                 continue;
             }
@@ -151,15 +150,31 @@ impl TempDir {
         Ok(TempFile::named(File::from(file), self, name))
     }
 
-    /// A new name beside an object, which nothing else has; before the first, a mark is set for whoever sweeps after us.
+    /// A new name beside an object, which nothing else has. Before the first, the lock file is marked for whoever sweeps
+    /// after us.
     pub(super) fn name_beside(&self) -> io::Result<String> {
         if self.beside.get().is_none() {
-            let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            drop(fs::openat(&self.dir, BESIDE, flags, MODE)?);
+            let flags = OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            File::from(fs::openat(&self.dir, LOCK, flags, Mode::empty())?).write_all(b"beside")?;
             let _ = self.beside.set(());
         }
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         Ok(format!("{}{number}", beside(&self.name)))
+    }
+
+    /// Shows that its owner lives, where no lock can.
+    pub(super) fn keep_alive(&self) {
+        if self.lock.is_none() {
+            let now = Timespec {
+                tv_sec: 0,
+                tv_nsec: fs::UTIME_NOW,
+            };
+            let times = Timestamps {
+                last_access: now,
+                last_modification: now,
+            };
+            let _ = fs::futimens(&self.dir, &times);
+        }
     }
 
     /// The same directory, on a file system where every file has a name.
@@ -276,7 +291,7 @@ fn empty(dir: &OwnedFd) -> usize {
         if name == c"." || name == c".." {
             continue;
         }
-        if fs::unlinkat(dir, name, AtFlags::empty()).is_ok() && ![c"lock", c"beside"].contains(&name) {
+        if fs::unlinkat(dir, name, AtFlags::empty()).is_ok() && name != c"lock" {
             removed += 1;
         }
     }

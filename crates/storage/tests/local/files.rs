@@ -199,3 +199,54 @@ async fn writers_and_deleters_of_one_folder_do_not_disturb_each_other() {
     );
     assert!(!dir.path().join("deep").exists());
 }
+
+/// The second page of a large folder knows what has changed since the first.
+#[tokio::test]
+async fn pages_of_a_large_folder_see_every_change() {
+    let dir = tempfile::tempdir().unwrap();
+    let storage = crate::open(dir.path()).await;
+    let folder = dir.path().join("large");
+    fs::create_dir(&folder).unwrap();
+    for number in 0..5000 {
+        fs::write(folder.join(format!("{number:05}")), "x").unwrap();
+    }
+    let back = |seconds| {
+        let then = std::time::SystemTime::now() - std::time::Duration::from_secs(seconds);
+        fs::File::open(&folder).unwrap().set_modified(then).unwrap();
+    };
+    let page = async |after: &str| {
+        let options = ListOptions::new().after(after);
+        storage.list("large/", options).await.unwrap()
+    };
+    // Long unchanged, so that the names are remembered; then changed by us, and by others.
+    back(60);
+    let first = page("large/").await;
+    assert_eq!(
+        (first.entries.len(), first.next.as_deref()),
+        (1000, Some("large/00999"))
+    );
+    assert_eq!(page("large/00999").await.entries[0].key, "large/01000");
+    storage.upload("large/00999-a", "x").await.unwrap();
+    assert_eq!(page("large/00999").await.entries[0].key, "large/00999-a");
+    storage.delete("large/00999-a").await.unwrap();
+    assert_eq!(page("large/00999").await.entries[0].key, "large/01000");
+    back(50);
+    page("large/").await;
+    fs::remove_file(folder.join("01000")).unwrap();
+    assert_eq!(page("large/00999").await.entries[0].key, "large/01001");
+    fs::write(folder.join("01000"), "x").unwrap();
+    assert_eq!(page("large/00999").await.entries[0].key, "large/01000");
+    back(40);
+    // An object that is replaced keeps its place and shows its new size.
+    page("large/").await;
+    storage.upload("large/01000", "longer").await.unwrap();
+    assert_eq!(page("large/00999").await.entries[0].size, 6);
+    let mut all: Vec<_> = storage
+        .list_all("large/")
+        .map(|entry| entry.unwrap().key)
+        .collect()
+        .await;
+    let sorted = all.clone();
+    all.sort();
+    assert_eq!((all.len(), all == sorted), (5000, true));
+}
