@@ -1,9 +1,11 @@
 //! What can be typed.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args as ClapArgs, Parser, Subcommand};
 
+use crate::jobs::JobsCommand;
 use crate::location::Location;
 
 /// The operator's command for Zhuji services.
@@ -23,6 +25,12 @@ pub(crate) enum Command {
                             Exit code: 0 OK, 3 TIGHT, 4 IMPOSSIBLE."
     )]
     Plan(Plan),
+    /// Looks into the job queues of a database and sets things right; no service need run.
+    ///
+    /// Takes DATABASE_URL and the other DB_ variables from where a service has them: the environment, `NAME_FILE`, `.env`,
+    /// `zhuji.toml`. Exit code: 0 done, 1 not possible or no such job, 2 wrong usage, 69 the database can't be reached.
+    #[command(subcommand)]
+    Jobs(JobsCommand),
     /// Looks at files and moves them, on disk and in OSS.
     #[command(subcommand)]
     Storage(StorageCommand),
@@ -75,11 +83,28 @@ pub(crate) enum StorageCommand {
         after_help = "Example: zhuji storage ls local:./uploads/asl\n         zhuji storage ls oss://aiclinical-prod/asl/pdfs/"
     )]
     Ls(Ls),
-    /// Copies objects from one place to another, with a progress bar.
+    /// Copies objects from one place to another, checks what arrives, and goes on where an earlier try ended.
     #[command(
         after_help = "Example: zhuji storage cp local:./uploads/asl oss://aiclinical-prod/asl --recursive"
     )]
     Cp(Cp),
+    /// Makes one place like another: copies what is new or different, and with --delete removes what is no longer there.
+    #[command(
+        after_help = "Example: zhuji storage sync local:./uploads oss://aiclinical-prod --dry-run\n         \
+                            zhuji storage sync oss://aiclinical-prod local:/data/uploads --verify"
+    )]
+    Sync(Sync),
+    /// Reads objects whole and compares them with the checksums that were kept, or with another place.
+    #[command(after_help = "Example: zhuji storage verify local:/data/uploads\n         \
+                            zhuji storage verify local:/data/uploads --against oss://aiclinical-prod\n\
+                            Exit code: 0 all intact, 1 something is damaged, missing or different.")]
+    Verify(Verify),
+    /// Gives a store the rules of a file: when objects expire or move, which pages may use it, whether old versions are kept.
+    #[command(
+        after_help = "Example: zhuji storage apply deploy/storage-rules.json oss://aiclinical-prod --dry-run\n\
+                            Without a place: the store that STORAGE_TYPE and its variables name."
+    )]
+    Apply(Apply),
     /// Deletes objects.
     #[command(after_help = "Example: zhuji storage rm oss://aiclinical-prod/temp/ --recursive --dry-run")]
     Rm(Rm),
@@ -100,12 +125,75 @@ pub(crate) struct Cp {
     pub(crate) from: Location,
     /// To where.
     pub(crate) to: Location,
-    /// Everything below the place, not one object.
+    /// Everything below the place, not one object. What is already there is not copied again.
     #[arg(long, short)]
     pub(crate) recursive: bool,
-    /// Only says what would be copied.
+    #[command(flatten)]
+    pub(crate) how: Transfer,
+}
+
+#[derive(ClapArgs, Debug)]
+pub(crate) struct Sync {
+    /// From where.
+    pub(crate) from: Location,
+    /// To where.
+    pub(crate) to: Location,
+    /// Deletes from the target what the source does not have, once everything else is there.
+    #[arg(long)]
+    pub(crate) delete: bool,
+    #[command(flatten)]
+    pub(crate) how: Transfer,
+}
+
+#[derive(ClapArgs, Debug)]
+pub(crate) struct Transfer {
+    /// Only says what would be done.
     #[arg(long)]
     pub(crate) dry_run: bool,
+    /// Copies also what is already there.
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// Reads each copied object back and compares its checksum.
+    #[arg(long)]
+    pub(crate) verify: bool,
+    /// Objects under way at once.
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub(crate) parallel: u16,
+    /// Where half-done transfers of large objects are remembered. Default: zhuji/transfers in the state directory of the user.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) state: Option<PathBuf>,
+    /// For machines: the result as JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(ClapArgs, Debug)]
+pub(crate) struct Verify {
+    /// Where.
+    pub(crate) at: Location,
+    /// Compares with the objects of the same names below this place too.
+    #[arg(long, value_name = "PLACE")]
+    pub(crate) against: Option<Location>,
+    /// Objects read at once.
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub(crate) parallel: u16,
+    /// For machines: one JSON object a line, the totals last.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(ClapArgs, Debug)]
+pub(crate) struct Apply {
+    /// The file with the rules, as JSON.
+    pub(crate) rules: PathBuf,
+    /// The store: `local:DIR` or `oss://BUCKET`.
+    pub(crate) at: Option<Location>,
+    /// Only shows the difference.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// For machines: the difference as JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(ClapArgs, Debug)]

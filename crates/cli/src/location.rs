@@ -80,6 +80,21 @@ enum Store {
 pub(crate) struct Place {
     pub(crate) storage: Storage,
     pub(crate) key: String,
+    /// The directory of a local store, in which each object is the file of its key.
+    pub(crate) root: Option<PathBuf>,
+}
+
+impl Place {
+    /// The store that a service here would use, by the same variables.
+    pub(crate) async fn configured() -> Result<Self, Failure> {
+        let config = settings(Vec::new()).map_err(|report| Failure::usage(report.to_string()))?;
+        let root = (config.kind == "local").then(|| config.local_dir.clone());
+        Ok(Self {
+            storage: StorageFactory::new().build(&config).await?,
+            key: String::new(),
+            root,
+        })
+    }
 }
 
 impl Location {
@@ -109,6 +124,10 @@ impl Location {
 impl Located {
     /// Opens the store. OSS takes region, endpoint and keys from the same variables as a service.
     pub(crate) async fn open(self) -> Result<Place, Failure> {
+        let root = match &self.store {
+            Store::Local { root, .. } => Some(root.clone()),
+            Store::Oss { .. } => None,
+        };
         let (factory, pairs) = match self.store {
             Store::Local { root, read_only } => {
                 let factory = StorageFactory::new().register("local", move |config: StorageConfig| {
@@ -138,6 +157,7 @@ impl Located {
         Ok(Place {
             storage: storage.map_err(|error| Failure::failed(format!("{}: {error}", self.told)))?,
             key: self.key,
+            root,
         })
     }
 }

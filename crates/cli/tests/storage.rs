@@ -1,6 +1,9 @@
 //! The command as an operator types it: the real binary, real directories, and an OSS server that checks signatures.
 #![allow(clippy::unwrap_used)]
 
+#[path = "storage/moving.rs"]
+mod moving;
+
 use std::path::Path;
 use std::process::Command;
 
@@ -21,6 +24,14 @@ impl Said {
     fn ok(self) -> String {
         assert_eq!(self.code, 0, "{}{}", self.out, self.err);
         self.out
+    }
+
+    /// After other lines about single objects.
+    #[track_caller]
+    fn failed_with_report(self, code: i32, why: &str) {
+        assert_eq!(self.code, code, "{}{}", self.out, self.err);
+        let last = self.err.lines().last().unwrap_or_default();
+        assert!(last.starts_with("zhuji: ") && last.contains(why), "{}", self.err);
     }
 
     #[track_caller]
@@ -173,7 +184,10 @@ async fn looking_changes_nothing() {
         "--dry-run",
     ])
     .await;
-    assert_eq!(would.ok(), "would copy templates/a to a\n");
+    assert_eq!(
+        would.ok(),
+        "would copy templates/a to a\n1 would be copied, 0 are already there\n"
+    );
     assert_eq!(snapshot(dir.path()), before);
     let wrong: [&[&str]; 4] = [
         &["storage", "ls", "s3://x"],
@@ -194,7 +208,7 @@ async fn from_directory_to_directory() {
     std::fs::write(dir.path().join("zhuji.toml"), "ASL_SOMETHING = \"else\"\n").unwrap();
     let run = async |arguments: &[&str]| zhuji(dir.path(), &[], arguments).await;
     let said = run(&["storage", "cp", "local:s", "local:made/new", "--recursive"]).await;
-    assert_eq!(said.ok(), "5 of 5 objects copied\n");
+    assert_eq!(said.ok(), "5 objects copied (43B), 0 are already there\n");
     let copy = local(&dir.path().join("made/new")).await;
     assert_eq!(keys(&copy).await, keys(&store).await);
     is_special(&copy, "asl/文 献.bin").await;

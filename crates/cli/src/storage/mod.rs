@@ -1,12 +1,21 @@
 //! `zhuji storage …`.
 
+mod apply;
 mod cp;
 mod ls;
+mod meter;
+mod object;
 mod rm;
+mod sync;
+mod transfer;
+mod verify;
 
+pub(crate) use apply::apply;
 pub(crate) use cp::cp;
 pub(crate) use ls::ls;
 pub(crate) use rm::rm;
+pub(crate) use sync::sync;
+pub(crate) use verify::verify;
 
 use futures_util::TryStreamExt;
 use zhuji_storage::{Entry, ListOptions};
