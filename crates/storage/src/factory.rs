@@ -155,6 +155,25 @@ impl fmt::Debug for StorageFactory {
 mod tests {
     use super::*;
 
+    #[tokio::test]
+    async fn ordered_faults_stand_below_the_retries() {
+        let config = StorageConfig {
+            kind: "memory".to_owned(),
+            ..StorageConfig::default()
+        };
+        let broken = |kind| [Fault::error(kind).nth(1).on("upload")];
+        let factory = StorageFactory::new().with_faults(1, broken(ErrorKind::Unavailable));
+        let storage = factory.build(&config).await.unwrap();
+        storage.upload("a", "mended").await.unwrap();
+        let factory = StorageFactory::new().with_faults(1, broken(ErrorKind::Denied));
+        let storage = factory.build(&config).await.unwrap();
+        assert_eq!(
+            storage.upload("a", "x").await.unwrap_err().kind(),
+            ErrorKind::Denied
+        );
+        storage.upload("a", "x").await.unwrap();
+    }
+
     #[test]
     fn an_unknown_adapter_is_told_with_the_nearest_name() {
         let factory = StorageFactory::new().register("s3", |_| async { Ok(MemoryAdapter::new()) });

@@ -1,5 +1,8 @@
 //! The platform as a process: `examples/tiny`, a service of two modules without a database.
 
+#[path = "platform/jobs_pages.rs"]
+mod jobs_pages;
+
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
@@ -136,6 +139,24 @@ async fn a_module_sees_its_own_prefix_and_its_own_settings() {
         service.get("/uploads/notes/a.txt").await.0,
         StatusCode::FORBIDDEN,
         "private without a signature"
+    );
+    let preflight = || {
+        let request = service
+            .client
+            .request(reqwest::Method::OPTIONS, service.url("/uploads/notes/a.txt"));
+        let request = request.header("origin", "https://app.example.com");
+        request.header("access-control-request-method", "PUT").send()
+    };
+    assert_eq!(
+        preflight().await.expect("an answer").status(),
+        StatusCode::FORBIDDEN
+    );
+    let rules = r#"{"cors": [{"origins": ["https://*.example.com"], "methods": ["PUT"]}]}"#;
+    std::fs::write(service.dir.path().join("files/.zhuji/rules.json"), rules).expect("a file");
+    assert_eq!(
+        preflight().await.expect("an answer").status(),
+        StatusCode::OK,
+        "by the rules of the store"
     );
 
     let start = Instant::now();

@@ -324,3 +324,18 @@ async fn every_object_can_be_verified() {
         Verified::Intact { size: 1, .. }
     ));
 }
+
+#[tokio::test]
+async fn memory_keeps_rules_too() {
+    let storage = Storage::memory();
+    for key in ["temp/a", "kept/a"] {
+        storage.upload(key, "123").await.unwrap();
+    }
+    let rules = rules(r#"{"lifecycle": [{"prefix": "temp/", "expire_before": "2999-01-01"}]}"#);
+    assert!(storage.apply_rules(&rules, false).await.unwrap().applied);
+    assert!(storage.apply_rules(&rules, false).await.unwrap().is_empty());
+    assert_eq!(storage.sweep(true).await.unwrap().keys, ["temp/a"]);
+    assert!(storage.exists("temp/a").await.unwrap());
+    assert_eq!(storage.sweep(false).await.unwrap().bytes, 3);
+    assert!(!storage.exists("temp/a").await.unwrap() && storage.exists("kept/a").await.unwrap());
+}
