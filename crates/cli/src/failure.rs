@@ -27,6 +27,14 @@ impl Failure {
         }
     }
 
+    /// What the work stands on can't be reached: 69, as from a service that can't start for it.
+    pub(crate) fn unavailable(text: impl Into<String>) -> Self {
+        Self {
+            text: text.into(),
+            code: 69,
+        }
+    }
+
     pub(crate) fn exit_code(&self) -> ExitCode {
         ExitCode::from(self.code)
     }
