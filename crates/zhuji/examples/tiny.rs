@@ -11,7 +11,7 @@ use zhuji::axum::routing::{get, post};
 use zhuji::axum::{Json, Router};
 use zhuji::config::Config;
 use zhuji::http::{HttpResult, Problem};
-use zhuji::jobs::{Job, JobSet};
+use zhuji::jobs::{Job, JobError, JobSet};
 use zhuji::{
     BoxError, Context, IsolatedErrorKind, IsolatedTask, Limits, Manifest, Module, Need, NoConfig, Platform,
 };
@@ -44,14 +44,14 @@ impl Module for Notes {
 
     fn routes(self: &Arc<Self>) -> Router {
         Router::new()
-            .route("/{name}", get(read).put(write))
+            .route("/{name}", get(read).put(write).delete(forget))
             .route("/slow/{ms}", get(slow))
             .route("/isolated/{how}", post(isolated))
             .with_state(self.clone())
     }
 
     fn jobs(self: &Arc<Self>, jobs: JobSet) -> JobSet {
-        let notes = self.clone();
+        let (notes, other) = (self.clone(), self.clone());
         jobs.on(move |_, job: Copy| {
             let notes = notes.clone();
             async move {
@@ -60,6 +60,16 @@ impl Module for Notes {
                     .storage()
                     .copy(&job.name, &format!("{}.copy", job.name))
                     .await?;
+                Ok(())
+            }
+        })
+        .on(move |_, job: Forget| {
+            let notes = other.clone();
+            async move {
+                if !notes.cx.storage().exists(&job.name).await? {
+                    return Err(JobError::fatal(format!("there is no note {}", job.name)));
+                }
+                notes.cx.storage().delete(&job.name).await?;
                 Ok(())
             }
         })
@@ -73,6 +83,21 @@ struct Copy {
 
 impl Job for Copy {
     const KIND: &'static str = "copy";
+}
+
+/// A note that is not there can't be forgotten, however often it is tried.
+#[derive(serde::Serialize, serde::Deserialize)]
+struct Forget {
+    name: String,
+}
+
+impl Job for Forget {
+    const KIND: &'static str = "forget";
+}
+
+async fn forget(State(notes): State<Arc<Notes>>, Path(name): Path<String>) -> HttpResult<Json<String>> {
+    let id = notes.cx.jobs().enqueue(&Forget { name }).await?;
+    Ok(Json(id.to_string()))
 }
 
 async fn write(
