@@ -1,3 +1,4 @@
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -21,6 +22,8 @@ const LONGEST_PAUSE_PERMANENT: Duration = Duration::from_secs(1);
 #[derive(Debug, Default)]
 pub(crate) struct Breaker {
     open: Mutex<Option<Open>>,
+    /// Whether there is something in `open`, for the many who ask while all is well.
+    is_open: AtomicBool,
     changed: Notify,
 }
 
@@ -86,13 +89,17 @@ impl Breaker {
         let pause = FIRST_PAUSE.saturating_mul(1 << failures.min(16)).min(longest);
         next.retry_at = now + pause.mul_f64(fastrand::f64()).max(Duration::from_millis(2));
         *open = Some(next);
+        self.is_open.store(true, Ordering::Release);
         drop(open);
         self.changed.notify_waiters();
     }
 
     /// An attempt went well.
     pub(crate) fn succeeded(&self) {
-        let was_open = self.lock().take();
+        let mut open = self.lock();
+        let was_open = open.take();
+        self.is_open.store(false, Ordering::Release);
+        drop(open);
         if let Some(open) = was_open {
             tracing::info!(
                 failures = open.failures,
@@ -138,7 +145,10 @@ impl Breaker {
                 return None;
             }
             ticked = true;
-            let state = self.lock().clone();
+            let state = match self.is_open.load(Ordering::Acquire) {
+                true => self.lock().clone(),
+                false => None,
+            };
             let at = state.as_ref().and_then(|open| open.give_up_at(started, alive()));
             match (state, at) {
                 (Some(open), Some(at)) if at <= Instant::now() => return Some(open.cause),

@@ -78,7 +78,7 @@ impl DbConnection {
         taken: Instant,
         place: Place,
     ) -> Self {
-        shared.loans.open(&held.side.slot, taken, scope.id(), place);
+        held.side.slot.open(taken, scope.id(), place);
         Self {
             held: Some(held),
             for_good: false,
@@ -141,7 +141,7 @@ impl DbConnection {
     /// Takes it out of the pool: it is closed instead of given back, and may be held for as long as it takes.
     pub(crate) fn keep_for_good(&mut self) {
         self.for_good = true;
-        self.shared.loans.allow_for_long(&self.conn().side.slot);
+        self.conn().side.slot.allow_for_long();
     }
 
     pub(crate) fn is_broken(&self) -> bool {
@@ -247,13 +247,13 @@ impl Drop for DbConnection {
 fn end_for_good(held: Held, shared: &Arc<Shared>) {
     let conn = match held {
         Held::Pool(object) => {
-            shared.loans.close(&object.side.slot);
+            object.side.slot.close();
             let conn = Object::take(object);
             shared.gate.leave();
             conn
         }
         Held::Own(conn) => {
-            shared.loans.close(&conn.side.slot);
+            conn.side.slot.close();
             conn
         }
     };

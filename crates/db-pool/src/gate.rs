@@ -12,8 +12,13 @@ pub(crate) struct Gate {
     limit: Mutex<usize>,
     /// Permits to be swallowed when they come back, because the limit was lowered while they were out.
     debt: AtomicUsize,
-    waiting: AtomicUsize,
+    waiting: Apart,
 }
+
+/// On a cache line of its own: those who wait write it, and those who do not should not notice.
+#[derive(Default)]
+#[repr(align(128))]
+struct Apart(AtomicUsize);
 
 /// The right to hold one connection; given back when dropped, unless [kept](Pass::keep).
 pub(crate) struct Pass<'a>(&'a Gate);
@@ -24,7 +29,7 @@ impl Gate {
             permits: Semaphore::new(limit),
             limit: Mutex::new(limit),
             debt: AtomicUsize::new(0),
-            waiting: AtomicUsize::new(0),
+            waiting: Apart::default(),
         }
     }
 
@@ -33,7 +38,7 @@ impl Gate {
     }
 
     pub(crate) fn waiting(&self) -> usize {
-        self.waiting.load(Ordering::Relaxed)
+        self.waiting.0.load(Ordering::Relaxed)
     }
 
     /// Whether a connection that comes back now is one too many.
@@ -51,7 +56,7 @@ impl Gate {
 
     /// Waits for as long as it takes; `None` once the gate is closed.
     pub(crate) async fn enter(&self) -> Option<Pass<'_>> {
-        let _waiting = Waiting::new(&self.waiting);
+        let _waiting = Waiting::new(&self.waiting.0);
         self.permits.acquire().await.ok().map(|permit| {
             permit.forget();
             Pass(self)

@@ -1,9 +1,6 @@
 use std::panic::Location;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
-
-use tokio::sync::Notify;
 
 use crate::watch::Watch;
 
@@ -16,10 +13,6 @@ pub(crate) type Place = &'static Location<'static>;
 #[derive(Default)]
 pub(crate) struct Loans {
     slots: Mutex<Vec<Weak<Slot>>>,
-    count: AtomicUsize,
-    /// Somebody waits for the last one.
-    draining: AtomicBool,
-    returned: Notify,
 }
 
 /// The loan of one connection, and the deadline of what it is doing.
@@ -42,6 +35,26 @@ impl Slot {
     fn lock(&self) -> MutexGuard<'_, Option<Loan>> {
         self.loan.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    pub(crate) fn open(&self, since: Instant, scope: u32, place: Place) {
+        *self.lock() = Some(Loan {
+            since,
+            scope,
+            place,
+            warned: false,
+        });
+    }
+
+    /// No warning about this one.
+    pub(crate) fn allow_for_long(&self) {
+        if let Some(loan) = self.lock().as_mut() {
+            loan.warned = true;
+        }
+    }
+
+    pub(crate) fn close(&self) {
+        *self.lock() = None;
+    }
 }
 
 impl Loans {
@@ -57,35 +70,9 @@ impl Loans {
         slot.watch.begin();
     }
 
-    pub(crate) fn open(&self, slot: &Slot, since: Instant, scope: u32, place: Place) {
-        *slot.lock() = Some(Loan {
-            since,
-            scope,
-            place,
-            warned: false,
-        });
-        self.count.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// No warning about this one.
-    pub(crate) fn allow_for_long(&self, slot: &Slot) {
-        if let Some(loan) = slot.lock().as_mut() {
-            loan.warned = true;
-        }
-    }
-
-    pub(crate) fn close(&self, slot: &Slot) {
-        if slot.lock().take().is_none() {
-            return;
-        }
-        let left = self.count.fetch_sub(1, Ordering::SeqCst) - 1;
-        if left == 0 && self.draining.load(Ordering::SeqCst) {
-            self.returned.notify_waiters();
-        }
-    }
-
     pub(crate) fn count(&self) -> usize {
-        self.count.load(Ordering::Relaxed)
+        // Counted when somebody asks: a common counter is one more thing that all threads write at every checkout.
+        self.list().len()
     }
 
     pub(crate) fn list(&self) -> Vec<Loan> {
@@ -119,13 +106,8 @@ impl Loans {
 
     /// Ends when nobody holds a connection.
     pub(crate) async fn all_returned(&self) {
-        self.draining.store(true, Ordering::SeqCst);
-        loop {
-            let returned = self.returned.notified();
-            if self.count.load(Ordering::SeqCst) == 0 {
-                return;
-            }
-            returned.await;
+        while self.count() > 0 {
+            tokio::time::sleep(Duration::from_millis(2)).await;
         }
     }
 }

@@ -25,6 +25,8 @@ const TEST_TIMEOUT: Duration = Duration::from_secs(2);
 /// Deadlines from here on are looked at four times a second by one task for all ([`watch`](crate::watch)); a timer for
 /// each costs as much as the rest of the checkout.
 const WATCHED_FROM: Duration = Duration::from_secs(2);
+/// Microseconds between two notes that connections come back in working order.
+const WELL_EVERY: u64 = 10_000;
 /// The gate has let the caller in, so that the pool beneath has nothing to wait for.
 const AT_ONCE: Timeouts = Timeouts {
     wait: Some(Duration::ZERO),
@@ -269,9 +271,13 @@ impl Shared {
         if self.gate.is_over() {
             return self.close(object, "surplus");
         }
-        self.loans.close(&object.side.slot);
+        object.side.slot.close();
         object.returned = now;
-        self.well_at.store(self.micros(now), Ordering::Relaxed);
+        let (well, now) = (self.well_at.load(Ordering::Relaxed), self.micros(now));
+        // Seldom, because everybody reads what lies beside it.
+        if now >= well + WELL_EVERY {
+            self.well_at.store(now, Ordering::Relaxed);
+        }
         drop(object);
         self.gate.leave();
     }
@@ -279,7 +285,7 @@ impl Shared {
     /// Takes back a connection that is not.
     pub(crate) fn close(&self, object: Object<Manager>, reason: &'static str) {
         self.instruments.discarded(reason);
-        self.loans.close(&object.side.slot);
+        object.side.slot.close();
         drop(Object::take(object));
         self.gate.leave();
     }
