@@ -70,7 +70,7 @@ pub struct ServiceConfig {
     /// The address that users reach the service under.
     #[config(env = "BASE_URL", default_note = "http://localhost:$PORT")]
     pub base_url: Option<Url>,
-    /// Bearer token for health details and the log level. Without it those endpoints are off.
+    /// The operator's token: for health details, the log level and the pages under `/admin`. Without it those are off.
     #[config(env = "ADMIN_TOKEN")]
     pub admin_token: Option<Secret>,
     /// How long to keep accepting after SIGTERM, so that the load balancer notices.
