@@ -65,6 +65,14 @@ pub(crate) const CHROMIUM: Tool = Tool {
     elsewhere: "install Chromium and ChromeDriver so that `chromium` and `chromedriver` are in PATH",
 };
 
+/// Builds an image without a daemon.
+pub(crate) const BUILDAH: Tool = Tool {
+    name: "buildah",
+    programs: &["buildah"],
+    packages: &["buildah"],
+    elsewhere: "install buildah so that it is in PATH",
+};
+
 pub(crate) const PYTHON: Tool = Tool {
     name: "Python 3 with venv",
     programs: &["python3"],

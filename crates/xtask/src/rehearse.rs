@@ -1,8 +1,13 @@
-//! `cargo xtask rehearse`: what the documentation promises, tried. So far: that what its pages name exists.
+//! `cargo xtask rehearse`: what a release or an operator does, done for real as far as this machine allows.
 
+mod compose;
+mod container;
+mod container_bases;
+mod container_run;
 mod documents;
 mod markdown;
 mod names;
+mod sae;
 
 use std::time::Instant;
 
@@ -28,11 +33,28 @@ struct Rehearsal {
     run: fn(&Workspace) -> Result<String>,
 }
 
-const REHEARSALS: &[Rehearsal] = &[Rehearsal {
-    name: "documents",
-    about: "every link leads somewhere; every command, setting and metric that a page names exists",
-    run: documents::rehearse,
-}];
+const REHEARSALS: &[Rehearsal] = &[
+    Rehearsal {
+        name: "documents",
+        about: "every link leads somewhere; every command, setting and metric that a page names exists",
+        run: documents::rehearse,
+    },
+    Rehearsal {
+        name: "compose",
+        about: "the composition for a site follows the specification, and the service takes its settings",
+        run: compose::rehearse,
+    },
+    Rehearsal {
+        name: "sae",
+        about: "the policies allow what the service does and no more; the release script, against a fake docker",
+        run: sae::rehearse,
+    },
+    Rehearsal {
+        name: "container",
+        about: "the image is built, runs as nobody on a read-only root, answers and ends in order",
+        run: container::rehearse,
+    },
+];
 
 pub(crate) fn run(workspace: &Workspace, args: &RehearseArgs) -> Result<()> {
     match args.name.as_deref() {

