@@ -30,7 +30,7 @@ pub(super) struct Allowance {
     pub(super) queue: usize,
     /// Of single kinds.
     pub(super) kinds: BTreeMap<String, usize>,
-    /// When there may be more.
+    /// When there may be more, if it keeps something back.
     pub(super) again_in: Option<Duration>,
 }
 
@@ -61,9 +61,7 @@ impl State {
             let mut left = u32::MAX;
             if let Some(most) = rule.limit.running {
                 left = most.saturating_sub(running.get(kind.as_str()).copied().unwrap_or(0));
-                if left == 0 {
-                    again(LOOK_AGAIN);
-                }
+                again(LOOK_AGAIN);
             }
             if let Some(rate) = rule.limit.rate {
                 let per_second = f64::from(rate.count) / rate.per.as_secs_f64();

@@ -106,7 +106,7 @@ impl JobsAdapter for MemoryAdapter {
             return Ok(claims);
         }
         let mut allowance = state.allowance(&request.queue, now);
-        claims.again_in = allowance.again_in;
+        let mut kept_back = false;
         let most = request.limit.min(allowance.queue);
         let mut turns: Vec<Turn> = Vec::new();
         for turn in state.ready.get(&request.queue).into_iter().flatten() {
@@ -124,12 +124,22 @@ impl JobsAdapter for MemoryAdapter {
             if !request.kinds.contains(&row.record.kind) {
                 continue;
             }
+            if turns.len() >= most {
+                kept_back = true;
+                break;
+            }
             match allowance.kinds.get_mut(&row.record.kind) {
-                Some(0) => continue,
+                Some(0) => {
+                    kept_back = true;
+                    continue;
+                }
                 Some(left) => *left -= 1,
                 None => {}
             }
             turns.push(*turn);
+        }
+        if let Some(again) = allowance.again_in.filter(|_| kept_back) {
+            claims.again_in = Some(claims.again_in.map_or(again, |former| former.min(again)));
         }
         for turn in turns {
             if let Some(ready) = state.ready.get_mut(&request.queue) {

@@ -157,11 +157,16 @@ BEGIN
     FROM counted c WHERE c.pending = 0 AND c.next_id IS NOT NULL;
 END $$;
 
+-- The settings of the functions: what is switched off counts as very dear, and what is dear would be compiled first.
+
+-- A job runs as long as it has a lease. What looks a job up by its id says it that way and not by the state: otherwise the
+-- planner takes the index of all that runs for the shorter way, and reads all of it for each.
+
 -- Attempts that ended well: out of the queue and into the past, if job, claim and worker are still the same. Tells
 -- which of them, by their place in the arrays.
 CREATE FUNCTION zhuji_jobs.complete(ids uuid[], numbers bigint[], workers uuid[], results text[])
 RETURNS SETOF integer LANGUAGE plpgsql
-SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+SET jit = off SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 DECLARE
     places  integer[];
     batches uuid[];
@@ -170,7 +175,7 @@ BEGIN
         DELETE FROM zhuji_jobs.job j
         USING ROWS FROM (unnest(ids), unnest(numbers), unnest(workers), unnest(results)) WITH ORDINALITY
             AS r(id, claims, worker, result, place)
-        WHERE j.id = r.id AND j.claims = r.claims AND j.worker = r.worker AND j.state = 'running'
+        WHERE j.id = r.id AND j.claims = r.claims AND j.worker = r.worker AND j.lease_until IS NOT NULL
         RETURNING j.*, r.result, r.place::integer
     ), kept AS (
         INSERT INTO zhuji_jobs.finished (id, queue, kind, payload, state, priority, attempt, max_attempts, claims,
@@ -193,7 +198,7 @@ END $$;
 CREATE FUNCTION zhuji_jobs.fail(ids uuid[], numbers bigint[], workers uuid[], verbs text[], delays float8[],
     errors text[])
 RETURNS TABLE (place integer, state text) LANGUAGE plpgsql
-SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+SET jit = off SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 #variable_conflict use_column
 DECLARE
     one     record;
@@ -212,7 +217,7 @@ BEGIN
         FROM ROWS FROM (unnest(ids), unnest(numbers), unnest(workers), unnest(verbs), unnest(delays), unnest(errors))
             WITH ORDINALITY AS r(id, claims, worker, verb, delay, error, place)
         JOIN zhuji_jobs.job j ON j.id = r.id AND j.claims = r.claims AND j.worker = r.worker
-        WHERE j.state = 'running'
+        WHERE j.lease_until IS NOT NULL
         FOR UPDATE OF j
     LOOP
         IF one.verb <> 'hand_back' THEN
@@ -255,7 +260,7 @@ END $$;
 
 -- Jobs whose lease has ended, and what became of each.
 CREATE FUNCTION zhuji_jobs.rescue(most integer) RETURNS SETOF text LANGUAGE plpgsql
-SET enable_seqscan = off AS $$
+SET jit = off SET enable_seqscan = off AS $$
 DECLARE
     ids     uuid[];
     numbers bigint[];
@@ -281,7 +286,7 @@ CREATE FUNCTION zhuji_jobs.claim(from_queue text, kinds text[], most integer, cl
 RETURNS TABLE (id uuid, kind text, payload text, claims bigint, attempt integer, max_attempts integer,
     traceparent text, request_id text, waited float8, batch uuid)
 LANGUAGE plpgsql ROWS 100
-SET enable_seqscan = off SET enable_sort = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+SET jit = off SET enable_seqscan = off SET enable_sort = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 #variable_conflict use_column
 DECLARE
     asked    integer := most;
@@ -323,13 +328,10 @@ BEGIN
                 SELECT count(*) INTO running FROM zhuji_jobs.job j
                 WHERE j.state = 'running' AND j.queue = from_queue AND (one.kind = '' OR j.kind = one.kind);
                 left_now := greatest(0, one.max_running - running);
-                IF left_now = 0 THEN
-                    again := least(again, 0.1);
-                END IF;
+                again := least(again, 0.1);
             END IF;
             IF one.rate IS NOT NULL THEN
                 left_now := least(left_now, floor(one.tokens)::integer);
-                -- Also when some are left: they will have been taken.
                 again := least(again, (floor(one.tokens) + 1 - one.tokens) * one.rate_per / one.rate);
             END IF;
             IF one.kind = '' THEN
@@ -395,8 +397,16 @@ BEGIN
     END IF;
 
     IF got < asked THEN
-        SELECT least(again, extract(epoch FROM j.run_at - now())::float8) INTO again FROM zhuji_jobs.job j
-        WHERE j.state = 'scheduled' AND j.queue = from_queue ORDER BY j.run_at LIMIT 1;
+        -- What limits leave behind may go when others end or tokens come.
+        IF again IS NOT NULL AND NOT EXISTS (
+            SELECT FROM zhuji_jobs.job j WHERE j.state = 'ready' AND j.queue = from_queue
+        ) THEN
+            again := NULL;
+        END IF;
+        again := least(again, (
+            SELECT extract(epoch FROM j.run_at - now())::float8 FROM zhuji_jobs.job j
+            WHERE j.state = 'scheduled' AND j.queue = from_queue ORDER BY j.run_at LIMIT 1
+        ));
         IF again IS NOT NULL THEN
             id := NULL;
             waited := greatest(again, 0);
@@ -453,7 +463,7 @@ $$;
 -- for it would hold up the other leases, and counts as still owned.
 CREATE FUNCTION zhuji_jobs.renew(ids uuid[], numbers bigint[], workers uuid[], lease float8)
 RETURNS TABLE (place integer, cancel boolean) LANGUAGE plpgsql
-SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+SET jit = off SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 #variable_conflict use_column
 BEGIN
     RETURN QUERY
@@ -463,27 +473,27 @@ BEGIN
     ), held AS (
         SELECT j.id FROM wanted w
         JOIN zhuji_jobs.job j ON j.id = w.id AND j.claims = w.claims AND j.worker = w.worker
-        WHERE j.state = 'running'
+        WHERE j.lease_until IS NOT NULL
         FOR UPDATE OF j SKIP LOCKED
     ), renewed AS (
         UPDATE zhuji_jobs.job j SET lease_until = now() + make_interval(secs => lease) FROM held WHERE j.id = held.id
     )
     SELECT w.place::integer, j.cancel FROM wanted w
     JOIN zhuji_jobs.job j ON j.id = w.id AND j.claims = w.claims AND j.worker = w.worker
-    WHERE j.state = 'running';
+    WHERE j.lease_until IS NOT NULL;
 END $$;
 
 -- Notes how far running jobs are.
 CREATE FUNCTION zhuji_jobs.progress(ids uuid[], numbers bigint[], workers uuid[], dones bigint[], totals bigint[])
 RETURNS void LANGUAGE plpgsql
-SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+SET jit = off SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 BEGIN
     WITH wanted AS (
         SELECT j.id, w.done, w.total
         FROM ROWS FROM (unnest(ids), unnest(numbers), unnest(workers), unnest(dones), unnest(totals))
             AS w(id, claims, worker, done, total)
         JOIN zhuji_jobs.job j ON j.id = w.id AND j.claims = w.claims AND j.worker = w.worker
-        WHERE j.state = 'running'
+        WHERE j.lease_until IS NOT NULL
         FOR UPDATE OF j SKIP LOCKED
     )
     UPDATE zhuji_jobs.job j SET progress_done = w.done, progress_total = w.total FROM wanted w WHERE j.id = w.id;
@@ -491,7 +501,7 @@ END $$;
 
 -- Gives back what a worker holds in the store besides what it knows of.
 CREATE FUNCTION zhuji_jobs.release(holder uuid, known uuid[], numbers bigint[]) RETURNS bigint LANGUAGE plpgsql
-SET enable_seqscan = off AS $$
+SET jit = off SET enable_seqscan = off AS $$
 DECLARE
     ids    uuid[];
     claims bigint[];

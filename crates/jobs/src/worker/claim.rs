@@ -12,7 +12,7 @@ use crate::meters;
 use crate::wake::Signal;
 
 /// Claimed at once, at most.
-const BATCH: usize = 100;
+const BATCH: usize = 500;
 /// The first pause after a hint that something is about to be committed.
 const QUICK: Duration = Duration::from_millis(10);
 /// The first pause after there was nothing more to do.
@@ -71,6 +71,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
                 }
                 if !full {
                     // The queue is empty for now; what comes next announces itself or is found by looking.
+                    shared.limited.store(claims.again_in.is_some(), Ordering::Relaxed);
                     idle.wait(claims.again_in).await;
                 }
             }

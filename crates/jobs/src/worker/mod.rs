@@ -90,6 +90,7 @@ impl Worker {
             force: CancellationToken::new(),
             kill: CancellationToken::new(),
             strays: AtomicBool::new(false),
+            limited: AtomicBool::new(false),
             finished: AtomicUsize::new(0),
             handed_back: AtomicUsize::new(0),
             news: Arc::default(),
@@ -132,6 +133,8 @@ struct Shared {
     kill: CancellationToken,
     /// A claim went wrong after it may have taken effect: the store may hold claims that nobody here knows.
     strays: AtomicBool,
+    /// There may be jobs that limits held back: the end of another is worth a look.
+    limited: AtomicBool,
     /// Counted since the stop began.
     finished: AtomicUsize,
     handed_back: AtomicUsize,

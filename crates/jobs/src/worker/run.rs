@@ -76,8 +76,8 @@ pub(super) async fn run(
                 "lost"
             }
         };
-        if in_batch {
-            // It may have been the last one.
+        // It may have been the last of its batch; or its end may let another one in.
+        if in_batch || shared.limited.load(Ordering::Relaxed) {
             shared.jobs.inner.wake.now();
         }
         meters::finished(&queue, &kind, outcome, took);

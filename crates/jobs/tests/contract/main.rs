@@ -7,6 +7,7 @@
 mod common;
 
 mod admin;
+mod fleet;
 mod ownership;
 mod queueing;
 mod running;
@@ -19,6 +20,7 @@ use zhuji_jobs::{ErrorKind, JobSet, Jobs, JobsConfig, JobsFactory, WorkerHandle,
 
 use admin::*;
 use common::{Note, Seen};
+use fleet::*;
 use ownership::*;
 use queueing::*;
 use running::*;
@@ -71,6 +73,12 @@ suite!(
     a_cancelled_jobs_lost_or_failed_attempt_is_its_end,
     a_paused_queue_waits_until_it_is_resumed,
     dead_jobs_are_replayed_or_dropped,
+    a_queues_limit_holds_over_the_fleet,
+    a_rate_holds_over_the_fleet,
+    a_limited_kind_does_not_hold_up_others,
+    every_tick_fires_once_in_a_fleet,
+    two_schedulers_fire_a_tick_once_and_missed_ones_once,
+    what_follows_a_batch_runs_when_all_of_it_has_ended,
 );
 
 #[tokio::test]

@@ -3,14 +3,19 @@
 // An unwrap in a test is an assertion; clippy only knows that inside of `#[test]` functions.
 #![allow(clippy::unwrap_used)]
 
+#[path = "../common/mod.rs"]
 mod common;
+
+mod chaos;
+mod engine;
+mod upgrade;
 
 use std::collections::BTreeSet;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use common::{Bench, Note, PATIENCE, Seen, bench, bench_with, config, eventually, note, pool, state};
-use zhuji_db_pool::{DbConfig, DbPool, Migration};
+use zhuji_db_pool::{DbConfig, DbPool};
 use zhuji_jobs::{
     ErrorKind, JobError, JobId, JobSet, JobState, Jobs, JobsConfig, JobsFactory, WorkerHandle, WorkerSettings,
 };
@@ -437,61 +442,6 @@ async fn many_instances_may_start_at_once() {
         let jobs = start.await.unwrap().expect("migrated once, by one of them");
         jobs.enqueue(&note("x")).await.unwrap();
     }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn jobs_of_the_first_schema_go_on_in_the_present_one() {
-    let postgres = TestPostgres::start().await;
-    let database = postgres.database().await;
-    let pool = pool(database.url().as_ref()).await;
-    let first = Migration {
-        version: 1,
-        name: "job",
-        sql: include_str!("../src/postgres/v1_job.sql"),
-    };
-    pool.migrate("zhuji_jobs", &[first]).await.unwrap();
-    pool.batch_execute(
-        "INSERT INTO zhuji_jobs.job (id, queue, kind, payload, state, attempt, max_attempts, worker, lease_until)
-         VALUES (gen_random_uuid(), 'default', 'note', '{\"text\": \"ready\"}', 'ready', 0, 3, NULL, NULL),
-                (gen_random_uuid(), 'default', 'note', '{\"text\": \"lost\"}', 'running', 1, 3,
-                 gen_random_uuid(), now() - interval '1 minute')",
-    )
-    .await
-    .unwrap();
-    let jobs = JobsFactory::new()
-        .build(
-            &JobsConfig {
-                lease: LEASE,
-                ..config()
-            },
-            Some(pool.clone()),
-        )
-        .await
-        .unwrap();
-    let seen = Seen::default();
-    let set = JobSet::new().on({
-        let seen = seen.clone();
-        async move |cx, job: Note| {
-            seen.add((job.text, cx.attempt()));
-            Ok(())
-        }
-    });
-    let worker = start(&jobs, set);
-    eventually("both to be done", || async {
-        let row = pool
-            .query_one(
-                "SELECT count(*) FROM zhuji_jobs.finished WHERE state = 'done'",
-                &[],
-            )
-            .await
-            .unwrap();
-        (row.get::<_, i64>(0) == 2).then_some(())
-    })
-    .await;
-    let mut all = seen.all();
-    all.sort();
-    assert_eq!(all, [("lost".to_owned(), 2), ("ready".to_owned(), 1)]);
-    worker.stop(PATIENCE).await;
 }
 
 #[tokio::test]
