@@ -10,8 +10,14 @@ use crate::workspace::Workspace;
 /// Pages whose variables must be settings of the reference service.
 const SETTINGS_PAGES: &[&str] = &["docs/deployment.md", "docs/operations.md"];
 
-/// Every setting of the reference service; a test of its own holds this file to the program.
-const SETTINGS: &str = "examples/literature/.env.example";
+/// Where the variables are that an operator may set: of the reference service (a test of its own holds this file to the
+/// program), of its image, of the composition for a site, and of the release script.
+const SETTINGS: &[&str] = &[
+    "examples/literature/.env.example",
+    "examples/literature/Dockerfile",
+    "examples/literature/deploy/.env.example",
+    "examples/literature/scripts/build-and-push.sh",
+];
 
 /// The page that lists every metric.
 const METRICS_PAGE: &str = "docs/operations.md";
@@ -24,7 +30,11 @@ pub(super) fn check(workspace: &Workspace, pages: &BTreeMap<PathBuf, Page>) -> R
         let path = workspace.root().join(file);
         std::fs::read_to_string(&path).map_err(on_path(&path))
     };
-    let settings = read(Path::new(SETTINGS))?;
+    let settings = SETTINGS
+        .iter()
+        .map(|file| read(Path::new(file)))
+        .collect::<Result<Vec<String>>>()?
+        .join("\n");
     let mut problems = Vec::new();
     for name in SETTINGS_PAGES {
         if let Some(page) = pages.get(Path::new(name)) {
