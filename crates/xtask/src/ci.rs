@@ -91,7 +91,7 @@ const STEPS: &[Step] = &[
     },
     Step {
         name: "rehearse",
-        about: "every link leads somewhere; every command, setting and metric that a page names exists",
+        about: "what a release or an operator does, as far as this machine allows: `cargo xtask rehearse` lists it",
         run: rehearsals,
     },
     Step {

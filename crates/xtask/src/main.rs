@@ -51,7 +51,7 @@ enum Command {
     Ci(ci::CiArgs),
     /// Measure the crates side by side with their peers
     Bench(bench::BenchArgs),
-    /// Try what the documentation promises: its links, commands, settings and metrics
+    /// Do for real what a release or an operator does, as far as this machine allows
     Rehearse(rehearse::RehearseArgs),
 }
 

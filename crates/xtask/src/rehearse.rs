@@ -19,7 +19,7 @@ use crate::workspace::Workspace;
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   cargo xtask rehearse               the names there are, and what each one proves
-  cargo xtask rehearse documents     one of them
+  cargo xtask rehearse container     one of them
   cargo xtask rehearse all           every one")]
 pub(crate) struct RehearseArgs {
     /// Which one, or `all`; without a name: print the names
