@@ -3,6 +3,8 @@
 //! Needs `chromium` and `chromedriver` (Debian: `apt-get install -y chromium chromium-driver`). Where they are missing
 //! the test says so loudly and passes. Screenshots of every step are left in `target/screenshots`.
 
+#[path = "browser/operator.rs"]
+mod operator;
 mod support;
 
 use std::ffi::OsStr;

@@ -142,6 +142,7 @@ fn door(admin: &Admin, status: StatusCode, next: &str, complaint: Option<&str>) 
     let body = markup!(
         "<main class=\"door\"><h1>{}</h1>{}<form method=\"post\" action=\"/admin/login\">\
          <input type=\"hidden\" name=\"next\" value=\"{}\">\
+         <input name=\"username\" value=\"admin\" autocomplete=\"username\" hidden>\
          <label for=\"token\">Admin token</label>\
          <input id=\"token\" name=\"token\" type=\"password\" autocomplete=\"current-password\" required autofocus \
          data-testid=\"token\"><button class=\"primary\" data-testid=\"login\">Log in</button></form>\

@@ -34,9 +34,9 @@ impl Session {
         }
     }
 
-    /// The same for longer, when half of its time has gone.
+    /// The same for another hour. Not with every request: a minute more or less is nothing to a person.
     pub(super) fn renewed(&self, now: Timestamp) -> Option<Self> {
-        (self.expires - now.as_second() < SECONDS / 2).then(|| Self {
+        (self.expires - now.as_second() < SECONDS - 60).then(|| Self {
             name: self.name.clone(),
             expires: now.as_second() + SECONDS,
         })
@@ -165,8 +165,8 @@ mod tests {
         assert_eq!(sessions.read(&headers, later(3600)), None, "its hour is over");
         assert_eq!(Sessions::new(&Secret::new("other")).read(&headers, now), None);
         assert_eq!(sessions.read(&HeaderMap::new(), now), None);
-        assert_eq!(session.renewed(later(1799)), None);
-        let renewed = session.renewed(later(1801)).unwrap();
+        assert_eq!(session.renewed(later(59)), None);
+        let renewed = session.renewed(later(61)).unwrap();
         assert!(sessions.is_form_token(&renewed, &sessions.form_token(&session)));
         assert!(!sessions.is_form_token(&Session::new(now), &sessions.form_token(&session)));
     }

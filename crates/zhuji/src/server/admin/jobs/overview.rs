@@ -29,12 +29,13 @@ pub(super) fn page(
             rows
         )
     });
-    let states: Markup = JobState::ALL
-        .into_iter()
-        .map(|state| state_link(None, state, None))
-        .collect();
+    let states = JobState::ALL.into_iter().map(|state| {
+        let list = address("/admin/jobs/list", &[("state", Some(state.as_str()))]);
+        markup!("<a href=\"{}\">{}</a>", list, state.as_str())
+    });
+    let states: Markup = states.collect();
     markup!(
-        "{}<h2>All jobs</h2><ul class=\"counts\"><li><a href=\"/admin/jobs/list\">every state</a></li>{}</ul>{}",
+        "{}<h2>All jobs</h2><p class=\"states\"><a href=\"/admin/jobs/list\">every state</a>{}</p>{}",
         queues,
         states,
         timetable
@@ -50,7 +51,7 @@ fn card(page: &Page, queue: &QueueRecord) -> Markup {
         (JobState::Dead, counts.dead),
     ]
     .into_iter()
-    .map(|(state, count)| state_link(Some(&queue.queue), state, Some(count)))
+    .map(|(state, count)| counted(&queue.queue, state, count))
     .collect();
     let mut facts = Vec::new();
     if counts.oldest_ready > Duration::ZERO {
@@ -98,21 +99,22 @@ fn card(page: &Page, queue: &QueueRecord) -> Markup {
     )
 }
 
-fn state_link(queue: Option<&str>, state: JobState, count: Option<u64>) -> Markup {
-    let alarming = state == JobState::Dead && count.is_some_and(|count| count > 0);
+fn counted(queue: &str, state: JobState, count: u64) -> Markup {
+    let state_name = state.as_str();
     markup!(
-        "<li class=\"{}\"><a href=\"{}\" data-testid=\"{}\">{}{}</a></li>",
-        if alarming { "alarm" } else { "" },
+        "<li class=\"{}\"><a href=\"{}\" data-testid=\"{}\"><b>{}</b>{}</a></li>",
+        if state == JobState::Dead && count > 0 {
+            "alarm"
+        } else {
+            ""
+        },
         address(
             "/admin/jobs/list",
-            &[("state", Some(state.as_str())), ("queue", queue)]
+            &[("state", Some(state_name)), ("queue", Some(queue))]
         ),
-        queue.map_or_else(
-            || format!("all-{}", state.as_str()),
-            |queue| format!("{queue}-{}", state.as_str())
-        ),
-        count.map(|count| markup!("<b>{}</b>", count)),
-        state.as_str()
+        format!("{queue}-{state_name}"),
+        count,
+        state_name
     )
 }
 
@@ -126,7 +128,7 @@ fn row(schedule: &ScheduleRecord, now: Timestamp) -> Markup {
         None => words::time(last, now),
     });
     markup!(
-        "<tr><td data-label=\"Name\">{}</td><td data-label=\"Queue\">{}</td><td data-label=\"When\"><code>{}</code> {}</td>\
+        "<tr><td data-label=\"Name\">{}</td><td data-label=\"Queue\">{}</td><td data-label=\"When\"><span><code>{}</code> {}</span></td>\
          <td data-label=\"Kind\">{}</td><td data-label=\"Next\">{}</td><td data-label=\"Last\">{}</td></tr>",
         schedule.name,
         schedule.queue,
