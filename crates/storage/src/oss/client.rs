@@ -20,6 +20,7 @@ use super::{
     answer::{Refusal, refusal},
     credentials::{Credentials, CredentialsProvider},
     endpoint::Endpoint,
+    pieces::Pieces,
     sign::{Query, Signer, Unsigned, encode_query},
     transport::transport,
 };
@@ -42,6 +43,7 @@ const LARGEST_REFUSAL: usize = 64 * 1024;
 #[derive(Clone, Debug)]
 pub(super) enum Payload {
     Bytes(Bytes),
+    Pieces(Pieces),
     File(FileRange),
 }
 
@@ -49,6 +51,7 @@ impl Payload {
     pub(super) fn len(&self) -> u64 {
         match self {
             Self::Bytes(bytes) => bytes.len() as u64,
+            Self::Pieces(pieces) => pieces.len(),
             Self::File(range) => range.len(),
         }
     }
@@ -57,6 +60,7 @@ impl Payload {
     pub(super) fn crc64(&self) -> u64 {
         match self {
             Self::Bytes(bytes) => crc64(bytes),
+            Self::Pieces(pieces) => pieces.crc64(),
             Self::File(range) => range.passed_crc(),
         }
     }
@@ -64,6 +68,7 @@ impl Payload {
     fn to_body(&self) -> reqwest::Body {
         match self {
             Self::Bytes(bytes) => bytes.clone().into(),
+            Self::Pieces(pieces) => pieces.to_body(),
             Self::File(range) => reqwest::Body::wrap_stream(range.read()),
         }
     }

@@ -14,6 +14,7 @@ mod multipart;
 mod oidc;
 mod orphans;
 mod parts;
+mod pieces;
 mod put;
 mod refresh;
 mod resume;

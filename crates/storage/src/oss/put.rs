@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream::Fuse};
 use http::{HeaderMap, Method, header};
 
@@ -10,6 +10,7 @@ use super::{
     client::{Client, Payload, Request},
     multipart::Upload,
     parts::{PartSizes, SMALLEST, at_once},
+    pieces::Collected,
 };
 use crate::{
     ByteStream, Error, ErrorKind, Key, PutOptions, Result, RetryPolicy, content::encode_metadata_value,
@@ -60,9 +61,9 @@ pub(super) async fn stream(
         stream: stream.fuse(),
         rest: Bytes::new(),
     };
-    let first = parts.next(SMALLEST).await?;
+    let first = parts.fill(Collected::default(), SMALLEST).await?;
     if parts.is_empty().await? {
-        let body = Payload::Bytes(first);
+        let body = Payload::Pieces(first.finish());
         return patience(options, retry)
             .run("oss", || whole(client, key, body.clone(), options))
             .await;
@@ -72,12 +73,13 @@ pub(super) async fn stream(
     let mut upload = Upload::start(Arc::clone(client), key, options, retry).await?;
     let stored = async {
         let (mut part, mut number, mut sent) = (first, 1, 0);
-        while !part.is_empty() {
-            let size = part.len() as u64;
+        while part.len() > 0 {
+            let size = part.len();
             sent += size;
-            upload.add(number, Payload::Bytes(part), at_once(size)).await?;
+            let body = Payload::Pieces(part.finish());
+            upload.add(number, body, at_once(size)).await?;
             number += 1;
-            part = parts.next(sizes.next(sent)).await?;
+            part = parts.fill(Collected::default(), sizes.next(sent)).await?;
         }
         upload.complete(options).await
     }
@@ -106,32 +108,13 @@ struct Parts {
 }
 
 impl Parts {
-    /// The next `size` bytes, fewer only at the end.
-    async fn next(&mut self, size: u64) -> Result<Bytes> {
-        let size = usize::try_from(size).unwrap_or(usize::MAX);
-        if self.rest.len() >= size {
-            return Ok(self.rest.split_to(size));
+    /// `part`, filled up to `size` bytes with what comes next; with fewer only at the end.
+    async fn fill(&mut self, mut part: Collected, size: u64) -> Result<Collected> {
+        while part.len() < size && !self.is_empty().await? {
+            let room = usize::try_from(size - part.len()).unwrap_or(usize::MAX);
+            part.add(self.rest.split_to(self.rest.len().min(room)));
         }
-        // One chunk alone is passed on as it is.
-        let mut part = std::mem::take(&mut self.rest);
-        if part.is_empty() && !self.is_empty().await? {
-            part = self.rest.split_to(size.min(self.rest.len()));
-        }
-        self.fill(part, size as u64).await
-    }
-
-    /// `part`, filled up to `size` bytes with what comes next.
-    async fn fill(&mut self, part: Bytes, size: u64) -> Result<Bytes> {
-        let size = usize::try_from(size).unwrap_or(usize::MAX);
-        if part.len() >= size || self.is_empty().await? {
-            return Ok(part);
-        }
-        let mut filled = BytesMut::from(part);
-        while filled.len() < size && !self.is_empty().await? {
-            let more = self.rest.split_to(self.rest.len().min(size - filled.len()));
-            filled.extend_from_slice(&more);
-        }
-        Ok(filled.freeze())
+        Ok(part)
     }
 
     /// Whether nothing is left.
