@@ -15,6 +15,7 @@ use self::contenders::Files;
 use crate::field::{Field, turns};
 use crate::report::Better;
 use crate::suite::{Options, Suite};
+use crate::versions;
 
 const SMALL: usize = 4096;
 const LARGE: usize = 64 << 20;
@@ -23,8 +24,9 @@ const NAMES: usize = 64;
 
 const OURS: &str = "ours";
 const SYSTEM_CALLS: &str = "system calls";
-const OBJECT_STORE: &str = "object_store 0.14";
-const OPENDAL: &str = "opendal 0.59, directory not synced";
+const OBJECT_STORE: &str = "object_store";
+/// It syncs the file, and never its directory.
+const OPENDAL: &str = "opendal";
 
 /// What a write survives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +35,15 @@ enum Durability {
     Rename,
     /// The end of the power.
     Fsync,
+}
+
+/// What a peer is called in the table.
+fn told_name(name: &str) -> String {
+    match name {
+        OBJECT_STORE => format!("{name} {}", versions::of(name)),
+        OPENDAL => format!("{name} {}, directory not synced", versions::of(name)),
+        _ => name.to_owned(),
+    }
 }
 
 fn goal(peer: &str) -> Option<f64> {
@@ -76,7 +87,7 @@ pub(crate) async fn run(options: &Options) -> anyhow::Result<()> {
             let case = case.trim_end_matches(if put { "" } else { ", fsync" });
             let seconds = if options.quick { 0.3 } else { 0.6 };
             let bytes = Bytes::from(vec![7; size]);
-            let mut field = Field::new(names.iter().copied());
+            let mut field = Field::new(names.iter().map(|name| told_name(name)));
             for files in &files {
                 // What is read is there, and what is written replaces something.
                 fill(files, callers, &bytes).await?;

@@ -69,9 +69,11 @@ impl Contender {
     /// One that is compiled into this program; in a process of its own.
     pub(super) fn start(name: &str, endpoint: &str, ca: &Path) -> anyhow::Result<Self> {
         let mut command = Command::new(std::env::current_exe()?);
-        command
-            .args([super::CONTENDER_COMMAND, name, endpoint])
-            .env("SSL_CERT_FILE", ca);
+        command.args([super::CONTENDER_COMMAND, name, endpoint]);
+        // Elsewhere the machine's own certificates are read, by those who read them even for plain HTTP.
+        if endpoint.starts_with("https:") {
+            command.env("SSL_CERT_FILE", ca);
+        }
         Self::run(name, command)
     }
 

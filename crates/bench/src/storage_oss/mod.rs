@@ -17,6 +17,7 @@ use self::scripts::Scripts;
 use crate::field::{Field, turns};
 use crate::report::{Better, Row};
 use crate::suite::{Options, Suite};
+use crate::versions;
 
 /// The first argument of the processes that this suite starts.
 pub(crate) const SERVER_COMMAND: &str = "__oss-server";
@@ -41,16 +42,15 @@ pub(crate) fn run_contender(name: &str, endpoint: &str) -> anyhow::Result<()> {
 
 /// What a peer is called in the table.
 fn told(name: &str) -> String {
-    let version = match name {
-        SDK => "0.2 (V1)",
-        "opendal" => "0.59 (V1)",
-        "ossify" => "0.4 (V4)",
-        FLOOR => "0.13, unsigned",
-        "oss2" => "2.19, Python (V4)",
-        "ali-oss" => "6.23, Node (V4)",
-        _ => "",
-    };
-    format!("{name} {version}").trim_end().to_owned()
+    match name {
+        OURS => name.to_owned(),
+        "ossify" => format!("{name} {} (V4)", versions::of(name)),
+        // The lock file has two.
+        FLOOR => format!("{name} 0.13, unsigned"),
+        "oss2" => format!("{} (V4)", scripts::OSS2.replace("==", " ")),
+        "ali-oss" => format!("{} (V4)", scripts::ALI_OSS.replace('@', " ")),
+        _ => format!("{name} {} (V1)", versions::of(name)),
+    }
 }
 
 /// How many times better ours is wanted to be, in operations per second and where the network takes no time.

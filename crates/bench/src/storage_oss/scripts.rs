@@ -9,10 +9,10 @@ use super::driver::Contender;
 
 const PYTHON: &str = include_str!("peer_oss2.py");
 const NODE: &str = include_str!("peer_ali_oss.mjs");
-const OSS2: &str = "oss2==2.19.1";
-const ALI_OSS: &str = "ali-oss@6.23.0";
+pub(super) const OSS2: &str = "oss2==2.19.1";
+pub(super) const ALI_OSS: &str = "ali-oss@6.23.0";
 
-/// `oss2`, with CRC-64 and V4 as ours.
+/// Where each of them lies, with CRC-64 and V4 as ours.
 pub(super) struct Scripts {
     pub(super) oss2: Option<PathBuf>,
     pub(super) ali_oss: Option<PathBuf>,

@@ -30,6 +30,10 @@ pub(super) const BYTE: u8 = 0x5a;
 /// In a key: the answer to a put comes after a time that depends on the key, seldom long.
 pub(super) const SKEWED: &str = "skewed";
 const MEAN_SKEW: f64 = 0.005;
+const SYSTEM_CERTIFICATES: [&str; 2] = [
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+];
 const CRC: &str = "x-oss-hash-crc64ecma";
 
 /// Where it listens, on 127.0.0.1; the slow ones are 20 ms away.
@@ -92,7 +96,15 @@ fn tls_config(folder: &str) -> anyhow::Result<Arc<ServerConfig>> {
     let mut certificate = rcgen::CertificateParams::new(names)?;
     certificate.distinguished_name = named("the server of a benchmark");
     let certificate = certificate.signed_by(&own, &issuer)?;
-    std::fs::write(std::path::Path::new(folder).join("ca.pem"), ca.pem())?;
+    // Among the system's own: what clients do with those is a part of what they cost.
+    let mut bundle = ca.pem();
+    for system in SYSTEM_CERTIFICATES {
+        if let Ok(certificates) = std::fs::read_to_string(system) {
+            bundle.push_str(&certificates);
+            break;
+        }
+    }
+    std::fs::write(std::path::Path::new(folder).join("ca.pem"), bundle)?;
     let key = tokio_rustls::rustls::pki_types::PrivatePkcs8KeyDer::from(own.serialize_der());
     let provider = Arc::new(tokio_rustls::rustls::crypto::ring::default_provider());
     let config = ServerConfig::builder_with_provider(provider)
