@@ -17,7 +17,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::flight::Flights;
 use crate::health::CacheCheck;
 use crate::load::Refreshes;
-use crate::scope::Scope;
+use crate::scope::{Prefix, Scope};
 use crate::stats::{CacheStats, Tallies};
 use crate::ttl::Ttl;
 
@@ -79,7 +79,8 @@ impl Cache {
     /// If the store can't be asked, or the key is empty or longer than 64 KiB. Where a missing cache should not
     /// matter, use [`get_or_load`](Self::get_or_load).
     pub async fn get<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>> {
-        self.read(key, codec::decode_json).await
+        let stored = self.stored(key).await?;
+        Ok(self.judge_json(key, stored))
     }
 
     /// The bytes stored under `key` with [`set_bytes`](Self::set_bytes).
@@ -88,7 +89,8 @@ impl Cache {
     ///
     /// As [`get`](Self::get).
     pub async fn get_bytes(&self, key: &str) -> Result<Option<Bytes>> {
-        self.read(key, codec::decode_raw).await
+        let stored = self.stored(key).await?;
+        Ok(self.judge(key, stored, codec::decode_raw))
     }
 
     /// Like [`get`](Self::get), without a copy: a value that lies in this process (`memory`, and the near tier of
@@ -107,18 +109,15 @@ impl Cache {
         }
         let key = self.full_key("get", key, true).await?;
         let stored = self.fetch(&key).await?;
-        Ok(self
-            .judge(&key, stored.as_ref(), codec::decode_json)
-            .map(Arc::new))
+        Ok(self.judge_json(&key, stored).map(Arc::new))
     }
 
-    async fn read<T>(&self, key: &str, decode: fn(&Bytes) -> Option<T>) -> Result<Option<T>> {
+    async fn stored(&self, key: &str) -> Result<Option<Bytes>> {
         if let Some(held) = self.peek(key) {
-            return Ok(self.judge(key, Some(held.value()), decode));
+            return Ok(Some(held.value().clone()));
         }
         let key = self.full_key("get", key, true).await?;
-        let stored = self.fetch(&key).await?;
-        Ok(self.judge(&key, stored.as_ref(), decode))
+        self.fetch(&key).await
     }
 
     /// Stores `value` under `key`: `set("k", &v, Duration::from_secs(60))`, or `None` for the default time to live.
@@ -288,20 +287,22 @@ impl Cache {
         ttl.into().resolve(self.inner.default_ttl, operation, key)
     }
 
-    pub(crate) fn judge<T>(
+    /// Decodes what was found, and counts what came of it.
+    pub(crate) fn judge_json<T: DeserializeOwned>(&self, key: &str, stored: Option<Bytes>) -> Option<T> {
+        self.judge(key, stored, |stored| codec::decode_json(&stored))
+    }
+
+    fn judge<T>(
         &self,
         key: &str,
-        stored: Option<&Bytes>,
-        decode: impl FnOnce(&Bytes) -> Option<T>,
+        stored: Option<Bytes>,
+        decode: impl FnOnce(Bytes) -> Option<T>,
     ) -> Option<T> {
         let Some(stored) = stored else {
             self.inner.tallies.miss();
             return None;
         };
-        self.judged(key, decode(stored))
-    }
-
-    fn judged<T>(&self, key: &str, value: Option<T>) -> Option<T> {
+        let value = decode(stored);
         match value {
             Some(_) => self.inner.tallies.hit(),
             None => {
@@ -314,7 +315,7 @@ impl Cache {
 
     /// The value if it lies in this process. `None` says nothing.
     pub(crate) fn peek(&self, key: &str) -> Option<Held> {
-        let look = |prefix: &crate::scope::Prefix| {
+        let look = |prefix: &Prefix| {
             KEY.with_borrow_mut(|full| {
                 full.clear();
                 full.push_str(prefix.text());
@@ -348,12 +349,16 @@ impl Cache {
         if key.len() + self.scope.names().len() > MAX_KEY {
             return refuse("the key is longer than 64 KiB");
         }
+        let with = |prefix: &Prefix| [prefix.text(), key].concat();
+        if let Some(full) = self.scope.with_current(self.inner.epoch(), with) {
+            return Ok(full);
+        }
         let epoch = || self.inner.epoch();
         let prefix = self
             .scope
             .prefix(&*self.inner.adapter, epoch, operation, miss_will_do)
             .await;
-        Ok([self.counted(prefix)?.text(), key].concat())
+        Ok(with(&*self.counted(prefix)?))
     }
 }
 

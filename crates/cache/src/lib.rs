@@ -4,7 +4,6 @@ mod adapter;
 mod cache;
 mod codec;
 mod config;
-mod epoch;
 mod error;
 mod factory;
 mod fleet;
@@ -19,6 +18,7 @@ mod options;
 mod redis;
 mod scope;
 mod stats;
+mod tally;
 mod tiered;
 mod ttl;
 

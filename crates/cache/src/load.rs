@@ -61,8 +61,9 @@ impl Cache {
         Fut: Future<Output = Result<T, E>>,
     {
         if let Some(held) = self.peek(key)
-            && let Some(value) = self.judge(key, Some(held.value()), codec::decode_json)
+            && let Some(value) = codec::decode_json(held.value())
         {
+            self.inner.tallies.hit();
             return Ok(value);
         }
         let (full, plan) = match self.prepare(key, options.into(), None).await {
@@ -74,7 +75,7 @@ impl Cache {
             }
         };
         let (stored, reachable) = self.look(&full).await;
-        match stored.and_then(|stored| self.judge(&full, stored.as_ref(), codec::decode_json)) {
+        match stored.and_then(|stored| self.judge_json(&full, stored)) {
             Some(value) => Ok(value),
             None => self.load(&full, &plan, reachable, load).await,
         }
@@ -132,8 +133,9 @@ impl Cache {
         // A fresh value in memory needs no key and no plan.
         if let Some(stored) = &peeked
             && !codec::dates(stored).is_some_and(|dates| dates.is_due())
-            && let Some(value) = self.judge(key, Some(stored), codec::decode_json)
+            && let Some(value) = codec::decode_json(stored)
         {
+            self.inner.tallies.hit();
             return Ok(value);
         }
         let (full, plan) = match self.prepare(key, options, Some(fresh_for)).await {
@@ -154,7 +156,7 @@ impl Cache {
             }
             return self.load(&full, &plan, reachable, load).await;
         };
-        let Some(value) = self.judge(&full, Some(&stored), codec::decode_json) else {
+        let Some(value) = self.judge_json(&full, Some(stored.clone())) else {
             return self.load(&full, &plan, reachable, load).await;
         };
         if codec::dates(&stored).is_some_and(|dates| dates.is_due()) {

@@ -28,7 +28,7 @@ impl Cache {
         let stored = self.counted(self.inner.adapter.get_many(&full).await)?;
         let decoded = full.iter().zip(stored);
         Ok(decoded
-            .map(|(key, stored)| self.judge(key, stored.as_ref(), codec::decode_json))
+            .map(|(key, stored)| self.judge_json(key, stored))
             .collect())
     }
 

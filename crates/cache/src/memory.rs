@@ -5,6 +5,9 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+// Keys are hashed at every hit, and the default hasher takes longer for that than the look itself. Seeded at random, so
+// that nobody can choose keys that meet.
+use foldhash::quality::RandomState;
 use moka::Expiry;
 use moka::notification::RemovalCause;
 use moka::ops::compute::{CompResult, Op};
@@ -23,7 +26,7 @@ const BOOKKEEPING: usize = 160;
 /// Every call is answered without waiting for anything outside the process. Locks hold within this process only.
 #[derive(Clone)]
 pub struct MemoryAdapter {
-    entries: Moka<Box<str>, Held>,
+    entries: Moka<Box<str>, Held, RandomState>,
     shared: Arc<Shared>,
 }
 
@@ -85,7 +88,7 @@ impl MemoryAdapter {
                     counter.evictions.fetch_add(1, Ordering::Relaxed);
                 }
             })
-            .build();
+            .build_with_hasher(RandomState::default());
         Self { entries, shared }
     }
 

@@ -1,9 +1,9 @@
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use metrics::{Counter, Gauge, Histogram};
 
 use crate::adapter::AdapterStats;
+use crate::tally::Tally;
 
 /// Counters of one cache (all its scopes together) since it was built.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -28,30 +28,6 @@ pub struct CacheStats {
     pub decode_errors: u64,
     /// What the adapter tells about itself.
     pub adapter: AdapterStats,
-}
-
-/// A number kept for `stats()` and passed on to the metrics facade.
-struct Tally {
-    total: AtomicU64,
-    metric: Counter,
-}
-
-impl Tally {
-    fn new(metric: Counter) -> Self {
-        Self {
-            total: AtomicU64::new(0),
-            metric,
-        }
-    }
-
-    fn add(&self) {
-        self.total.fetch_add(1, Ordering::Relaxed);
-        self.metric.increment(1);
-    }
-
-    fn get(&self) -> u64 {
-        self.total.load(Ordering::Relaxed)
-    }
 }
 
 /// The metric handles are looked up once: a lookup per call would cost as much as the cache hit itself.

@@ -10,6 +10,7 @@ use metrics::{Counter, Gauge, Histogram};
 
 use crate::adapter::{AdapterStats, CacheAdapter, Entry, Held, NewEntry};
 use crate::error::{Error, ErrorKind, Result};
+use crate::tally::Timing;
 
 /// How patient a [`Guard`] is.
 #[derive(Clone, Debug)]
@@ -94,26 +95,29 @@ impl Guard {
             return Err(shared.refusal(operation, key));
         }
         let start = Instant::now();
-        let result = match tokio::time::timeout(shared.settings.timeout, call).await {
+        let until = (start + shared.settings.timeout).into();
+        let result = match tokio::time::timeout_at(until, call).await {
             Ok(result) => result,
             Err(_) => {
                 let reason = format!("no answer within {:?}", shared.settings.timeout);
                 Err(Error::new(ErrorKind::Timeout, operation.name(), key, reason))
             }
         };
-        instruments.seconds.record(start.elapsed().as_secs_f64());
+        let took = start.elapsed();
         match &result {
-            Err(error) if error.is_unavailable() => {
-                instruments.unavailable.increment(1);
-                shared.failed(error);
-            }
-            Err(_) => {
-                instruments.error.increment(1);
-                shared.succeeded();
-            }
             Ok(_) => {
-                instruments.ok.increment(1);
+                instruments.ok.record(took);
                 shared.succeeded();
+            }
+            Err(error) => {
+                instruments.seconds.record(took.as_secs_f64());
+                if error.is_unavailable() {
+                    instruments.unavailable.increment(1);
+                    shared.failed(error);
+                } else {
+                    instruments.error.increment(1);
+                    shared.succeeded();
+                }
             }
         }
         result
@@ -255,7 +259,7 @@ struct Instruments {
 }
 
 struct OperationInstruments {
-    ok: Counter,
+    ok: Timing,
     error: Counter,
     unavailable: Counter,
     refused: Counter,
@@ -272,14 +276,15 @@ impl Instruments {
                     "store" => store, "operation" => name, "outcome" => outcome
                 )
             };
+            let seconds = metrics::histogram!(
+                "zhuji_cache_operation_seconds", "store" => store, "operation" => name
+            );
             OperationInstruments {
-                ok: count("ok"),
+                ok: Timing::new(count("ok"), seconds.clone()),
                 error: count("error"),
                 unavailable: count("unavailable"),
                 refused: count("breaker_open"),
-                seconds: metrics::histogram!(
-                    "zhuji_cache_operation_seconds", "store" => store, "operation" => name
-                ),
+                seconds,
             }
         });
         let breaker_open = metrics::gauge!("zhuji_cache_breaker_open", "store" => store);
@@ -394,6 +399,11 @@ impl CacheAdapter for Guard {
     }
 
     fn stats(&self) -> AdapterStats {
+        self.shared
+            .instruments
+            .of
+            .iter()
+            .for_each(|operation| operation.ok.flush());
         AdapterStats {
             breaker_open: self.shared.open.load(Ordering::Acquire),
             ..self.shared.inner.stats()

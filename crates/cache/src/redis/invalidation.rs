@@ -130,13 +130,13 @@ async fn publish(link: Arc<Link>, outbox: Arc<Outbox>, channel: String, me: [u8;
 }
 
 async fn send(link: &Link, channel: &str, message: &[u8]) -> bool {
-    let Ok(live) = link.live(false).await else {
+    let Ok(mut line) = link.line(false).await else {
         return false;
     };
     let mut command = ::redis::cmd("PUBLISH");
     command.arg(channel).arg(message);
-    let mut connection = live.connection();
-    match connection
+    match line
+        .connection
         .send_packed_command(&command)
         .await
         .and_then(::redis::Value::extract_error)
@@ -145,7 +145,7 @@ async fn send(link: &Link, channel: &str, message: &[u8]) -> bool {
         Err(error) => {
             tracing::debug!(%error, "cache invalidation not sent");
             if error.is_unrecoverable_error() {
-                link.lost(&live);
+                link.lost(&line);
             }
             false
         }

@@ -21,17 +21,34 @@ pub(crate) struct Link {
 
 struct Shared {
     dialer: Arc<Dialer>,
-    /// A connection that lets this long pass without any answer to anything is taken for dead.
-    silence: Duration,
+    pace: Pace,
+    /// See [`CacheAdapter::epoch`](crate::CacheAdapter::epoch).
+    epoch: AtomicU64,
     current: ArcSwapOption<Live>,
     dialling: Mutex<Dialling>,
 }
 
-/// A connection in use.
-pub(crate) struct Live {
+/// How the link keeps time.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pace {
+    /// A connection that takes longer to answer a ping is taken for dead.
+    pub(crate) patience: Duration,
+    /// The epoch changes this often.
+    pub(crate) epoch: Duration,
+}
+
+/// The connection is pinged this often.
+const HEARTBEAT: Duration = Duration::from_secs(1);
+
+struct Live {
     wire: Wire,
-    asked: AtomicU64,
-    answered: AtomicU64,
+    id: u64,
+}
+
+/// A handle on the connection, for one command. `id` tells it from its successors.
+pub(crate) struct Line {
+    pub(crate) connection: MultiplexedConnection,
+    id: u64,
 }
 
 type Outcome = Result<Arc<Live>, DialError>;
@@ -49,30 +66,25 @@ enum Dialling {
 }
 
 impl Live {
-    /// A handle for one command; count it with [`asked`](Self::asked) and [`answered`](Self::answered).
-    pub(crate) fn connection(&self) -> MultiplexedConnection {
-        self.wire.connection.clone()
-    }
-
-    pub(crate) fn asked(&self) {
-        self.asked.fetch_add(1, Ordering::Relaxed);
-    }
-
-    pub(crate) fn answered(&self) {
-        self.answered.fetch_add(1, Ordering::Relaxed);
+    fn line(&self) -> Line {
+        Line {
+            connection: self.wire.connection.clone(),
+            id: self.id,
+        }
     }
 }
 
 impl Link {
-    /// `silence` is how long a connection may leave everything unanswered. Connects to nothing yet.
-    pub(crate) fn new(dialer: Arc<Dialer>, silence: Duration) -> Self {
+    /// Connects to nothing yet.
+    pub(crate) fn new(dialer: Arc<Dialer>, pace: Pace) -> Self {
         let idle = Dialling::Idle {
             backoff: Backoff::default(),
             last: None,
         };
         let shared = Shared {
             dialer,
-            silence,
+            pace,
+            epoch: AtomicU64::new(0),
             current: ArcSwapOption::empty(),
             dialling: Mutex::new(idle),
         };
@@ -85,13 +97,15 @@ impl Link {
     /// the reason of the last attempt. `probe` dials in any case.
     ///
     /// Safe to cancel: the dialling goes on and the next call finds its result.
-    pub(crate) async fn live(&self, probe: bool) -> Outcome {
-        if let Some(live) = self.shared.current.load_full() {
-            return Ok(live);
+    pub(crate) async fn line(&self, probe: bool) -> Result<Line, DialError> {
+        // A command takes the connection without counting itself among the owners of `Live`: that counter would go back
+        // and forth between the processors at every command.
+        if let Some(live) = &*self.shared.current.load() {
+            return Ok(live.line());
         }
         let mut result = match self.shared.join(probe) {
             Ok(result) => result,
-            Err(outcome) => return outcome,
+            Err(outcome) => return outcome.map(|live| live.line()),
         };
         // An error means that the dialling task is gone, which only a runtime that shuts down does.
         let outcome = result
@@ -99,18 +113,21 @@ impl Link {
             .await
             .ok()
             .and_then(|outcome| outcome.clone());
-        outcome.unwrap_or_else(|| {
-            Err(DialError {
-                kind: ErrorKind::Unavailable,
-                reason: format!("dialling {} was given up", self.shared.dialer.place()),
-                source: None,
-            })
-        })
+        let given_up = || DialError {
+            kind: ErrorKind::Unavailable,
+            reason: format!("dialling {} was given up", self.shared.dialer.place()),
+            source: None,
+        };
+        outcome.unwrap_or_else(|| Err(given_up())).map(|live| live.line())
     }
 
-    /// `live` is of no use any more: what waits for it fails, and the next call dials.
-    pub(crate) fn lost(&self, live: &Arc<Live>) {
-        self.shared.lost(live);
+    /// The connection of `line` is of no use any more: what waits for it fails, and the next call dials.
+    pub(crate) fn lost(&self, line: &Line) {
+        self.shared.lost(line.id);
+    }
+
+    pub(crate) fn epoch(&self) -> u64 {
+        self.shared.epoch.load(Ordering::Acquire)
     }
 }
 
@@ -147,24 +164,24 @@ impl Shared {
         Ok(result)
     }
 
-    fn lost(&self, live: &Arc<Live>) {
+    fn lost(&self, id: u64) {
         let current = self.current.load();
-        if current.as_ref().is_some_and(|current| Arc::ptr_eq(current, live)) {
+        if let Some(live) = &*current
+            && live.id == id
+        {
             self.current.compare_and_swap(&current, None);
+            // Whoever still waits for an answer on it has waited long enough.
+            live.wire.cut();
         }
-        // Whoever still waits for an answer on it has waited long enough.
-        live.wire.cut();
     }
 }
 
 async fn dial(shared: Arc<Shared>, result: watch::Sender<Option<Outcome>>, mut backoff: Backoff) {
     let outcome = match shared.dialer.dial().await {
         Ok(wire) => {
-            let live = Arc::new(Live {
-                wire,
-                asked: AtomicU64::new(0),
-                answered: AtomicU64::new(0),
-            });
+            // A number of its own: the epoch changes with every connection, and generations are looked for again.
+            let id = shared.epoch.fetch_add(1, Ordering::AcqRel);
+            let live = Arc::new(Live { wire, id });
             tokio::spawn(watch_over(Arc::downgrade(&shared), Arc::downgrade(&live)));
             Ok(live)
         }
@@ -189,33 +206,31 @@ async fn dial(shared: Arc<Shared>, result: watch::Sender<Option<Outcome>>, mut b
 }
 
 /// A peer that is gone without a word answers nothing and closes nothing. Callers have limits of their own, so nobody
-/// waits for it; but someone must give the connection up, or it would be used for ever. Costs a caller two counters
-/// instead of a timer.
+/// waits for it; but someone must give the connection up, or it would be used for ever.
 async fn watch_over(link: Weak<Shared>, live: Weak<Live>) {
-    let Some(silence) = link.upgrade().map(|link| link.silence) else {
+    let Some(pace) = link.upgrade().map(|link| link.pace) else {
         return;
     };
-    let mut before = (0, 0);
+    let (mut ping_at, mut turn_at) = (Instant::now() + HEARTBEAT, Instant::now() + pace.epoch);
     loop {
-        tokio::time::sleep(silence).await;
+        tokio::time::sleep_until(ping_at.min(turn_at).into()).await;
         let (Some(link), Some(live)) = (link.upgrade(), live.upgrade()) else {
             return;
         };
-        let now = (
-            live.asked.load(Ordering::Relaxed),
-            live.answered.load(Ordering::Relaxed),
-        );
-        // Asked and not answered: silence, or all askers have hung up. A ping tells.
-        if now.0 != before.0 && now.1 == before.1 {
-            let ping = ::redis::cmd("PING");
-            let mut connection = live.connection();
-            let answer = tokio::time::timeout(silence, connection.send_packed_command(&ping)).await;
-            if !matches!(answer, Ok(Ok(_))) {
-                tracing::debug!(server = %link.dialer.place(), "no answer to anything: the connection is given up");
-                return link.lost(&live);
-            }
+        if Instant::now() >= turn_at {
+            link.epoch.fetch_add(1, Ordering::AcqRel);
+            turn_at = Instant::now() + pace.epoch;
         }
-        before = now;
+        if Instant::now() >= ping_at {
+            let ping = ::redis::cmd("PING");
+            let mut connection = live.line().connection;
+            let answer = tokio::time::timeout(pace.patience, connection.send_packed_command(&ping)).await;
+            if !matches!(answer, Ok(Ok(_))) {
+                tracing::debug!(server = %link.dialer.place(), "no answer to a ping: the connection is given up");
+                return link.lost(live.id);
+            }
+            ping_at = Instant::now() + HEARTBEAT;
+        }
     }
 }
 

@@ -15,16 +15,16 @@ use bytes::Bytes;
 pub(crate) use self::address::read_url;
 use self::dial::{DialError, Dialer};
 pub(crate) use self::invalidation::{Invalidation, Listener};
-use self::link::{Link, Live};
+use self::link::{Line, Link, Pace};
 use crate::adapter::{CacheAdapter, Entry, NewEntry};
 use crate::config::CacheConfig;
-use crate::epoch::Clock;
 use crate::error::{Error, ErrorKind, Result};
 
 /// Keys in one `MGET` and entries in one transaction; longer calls send several, all at once.
 const CHUNK: usize = 500;
-/// A connection that was silent for this long is tried with a `PING`.
-const SHORTEST_SILENCE: Duration = Duration::from_millis(500);
+/// What a ping may always take.
+const SHORTEST_PATIENCE: Duration = Duration::from_millis(500);
+const SHORTEST_EPOCH: Duration = Duration::from_millis(100);
 
 /// Takes the lock if it is free, and draws a number that is higher than all before: from the server's clock, so that
 /// numbers go on rising when the server has lost its data.
@@ -51,7 +51,7 @@ return redis.call('DEL', KEYS[1])";
 /// connection is sent once more; an `increment` or a lock is not, because it may have been done.
 ///
 /// A call waits for a connection at most `CACHE_CONNECT_TIMEOUT`, and for an answer until a silent connection is given
-/// up (about one second). The tighter limit is the [`Guard`](crate::Guard)'s, which the factory puts around this
+/// up: it is pinged every second and has half a second, or twice the operation timeout, to answer. The tighter limit is the [`Guard`](crate::Guard)'s, which the factory puts around this
 /// adapter: use both.
 #[derive(Debug)]
 pub struct RedisAdapter {
@@ -61,7 +61,6 @@ pub struct RedisAdapter {
     dialer: Arc<Dialer>,
     /// Who hears of this cache's invalidations: the caches with the same prefix in the same database.
     channel: String,
-    clock: Clock,
 }
 
 impl RedisAdapter {
@@ -88,13 +87,15 @@ impl RedisAdapter {
         };
         let label = address.place.to_string();
         let dialer = Arc::new(Dialer::new(address, tls, config.connect_timeout).map_err(refuse)?);
-        let silence = (config.timeout * 2).max(SHORTEST_SILENCE);
+        let pace = Pace {
+            patience: (config.timeout * 2).max(SHORTEST_PATIENCE),
+            epoch: config.local_ttl.max(SHORTEST_EPOCH),
+        };
         Ok(Self {
             address: label,
-            link: Arc::new(Link::new(dialer.clone(), silence)),
+            link: Arc::new(Link::new(dialer.clone(), pace)),
             dialer,
             channel,
-            clock: Clock::new(config.local_ttl),
         })
     }
 
@@ -123,9 +124,9 @@ impl RedisAdapter {
         let mut left = if again { 2 } else { 1 };
         loop {
             left -= 1;
-            let live = self.link.live(operation == CHECK).await;
-            let live = live.map_err(|error| self.not_connected(operation, key, error))?;
-            let error = match ask(&live, &request).await {
+            let line = self.link.line(operation == CHECK).await;
+            let mut line = line.map_err(|error| self.not_connected(operation, key, error))?;
+            let error = match ask(&mut line, &request).await {
                 Ok(value) => return Ok(value),
                 Err(error) => error,
             };
@@ -135,7 +136,7 @@ impl RedisAdapter {
                 ::redis::ErrorKind::Server(ServerErrorKind::ReadOnly | ServerErrorKind::MasterDown)
             );
             if error.is_unrecoverable_error() || moved {
-                self.link.lost(&live);
+                self.link.lost(&line);
             }
             if left == 0 || !error.is_connection_dropped() {
                 return Err(self.explain(operation, key, error));
@@ -175,26 +176,23 @@ const CHECK: &str = "check";
 
 /// What can be sent: one command, or several in one go.
 trait Request: Sync {
-    fn send(&self, live: &Live) -> impl Future<Output = ::redis::RedisResult<Value>> + Send;
+    fn send(&self, line: &mut Line) -> impl Future<Output = ::redis::RedisResult<Value>> + Send;
 }
 
 impl Request for Cmd {
-    async fn send(&self, live: &Live) -> ::redis::RedisResult<Value> {
-        live.connection().send_packed_command(self).await
+    async fn send(&self, line: &mut Line) -> ::redis::RedisResult<Value> {
+        line.connection.send_packed_command(self).await
     }
 }
 
 impl Request for Pipeline {
-    async fn send(&self, live: &Live) -> ::redis::RedisResult<Value> {
-        self.query_async(&mut live.connection()).await
+    async fn send(&self, line: &mut Line) -> ::redis::RedisResult<Value> {
+        self.query_async(&mut line.connection).await
     }
 }
 
-async fn ask<T: FromRedisValue>(live: &Live, request: &impl Request) -> ::redis::RedisResult<T> {
-    live.asked();
-    let value = request.send(live).await;
-    live.answered();
-    Ok(T::from_redis_value(value?.extract_error()?)?)
+async fn ask<T: FromRedisValue>(line: &mut Line, request: &impl Request) -> ::redis::RedisResult<T> {
+    Ok(T::from_redis_value(request.send(line).await?.extract_error()?)?)
 }
 
 /// Which class an error of the library belongs to.
@@ -419,6 +417,6 @@ impl CacheAdapter for RedisAdapter {
     }
 
     fn epoch(&self) -> u64 {
-        self.clock.epoch()
+        self.link.epoch()
     }
 }

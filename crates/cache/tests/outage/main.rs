@@ -2,6 +2,8 @@
 
 // An unwrap in a test is an assertion; clippy only knows that inside of `#[test]` functions.
 #![allow(clippy::unwrap_used)]
+// The figures behind what is asserted.
+#![allow(clippy::print_stdout)]
 
 mod invalidation;
 mod load;
