@@ -78,7 +78,7 @@ impl Pieces {
             [] => reqwest::Body::default(),
             [whole] => whole.clone().into(),
             pieces => {
-                let pieces = pieces.to_vec().into_iter().map(Ok::<_, Infallible>);
+                let pieces: Vec<_> = pieces.iter().cloned().map(Ok::<_, Infallible>).collect();
                 reqwest::Body::wrap_stream(stream::iter(pieces))
             }
         }
