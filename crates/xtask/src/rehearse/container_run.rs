@@ -249,12 +249,12 @@ impl Guarded {
 
 /// Field 5 is where, field 6 how.
 fn root_is_read_only(mountinfo: &str) -> bool {
-    let of_root = mountinfo.lines().filter_map(|line| {
+    let mut of_root = mountinfo.lines().rev().filter_map(|line| {
         let fields: Vec<&str> = line.split(' ').collect();
         (fields.get(4) == Some(&"/")).then(|| fields.get(5).copied().unwrap_or_default())
     });
     of_root
-        .last()
+        .next()
         .is_some_and(|options| options.split(',').any(|option| option == "ro"))
 }
 
