@@ -11,6 +11,9 @@ use futures_util::{Stream, StreamExt, TryStreamExt, stream};
 
 use crate::{BoxError, Error, ErrorKind, Result, crc::Crc64};
 
+/// A length that was promised gets no more memory than this before its bytes come.
+const MOST_LAID_OUT: u64 = 256 * 1024 * 1024;
+
 /// A stream of bytes with this crate's errors; what downloads hand out and adapters take in.
 ///
 /// After an error the stream yields nothing more. Dropping it stops the transfer.
@@ -35,14 +38,20 @@ impl ByteStream {
     ///
     /// # Errors
     /// The first error of the stream.
-    pub async fn into_bytes(mut self) -> Result<Bytes> {
+    pub async fn into_bytes(self) -> Result<Bytes> {
+        self.into_bytes_of(0).await
+    }
+
+    /// Reads to the end into memory that is laid out for `length` bytes from the start: growing would touch it all twice.
+    pub(crate) async fn into_bytes_of(mut self, length: u64) -> Result<Bytes> {
         let Some(first) = self.0.try_next().await? else {
             return Ok(Bytes::new());
         };
         let Some(second) = self.0.try_next().await? else {
             return Ok(first);
         };
-        let mut whole = BytesMut::with_capacity((first.len() + second.len()) * 2);
+        let expected = usize::try_from(length.min(MOST_LAID_OUT)).unwrap_or(0);
+        let mut whole = BytesMut::with_capacity(expected.max((first.len() + second.len()) * 2));
         whole.extend_from_slice(&first);
         whole.extend_from_slice(&second);
         while let Some(chunk) = self.0.try_next().await? {

@@ -179,7 +179,9 @@ impl Storage {
     /// # Errors
     /// `NotFound`; `Integrity` if what arrives isn't what was stored.
     pub async fn download(&self, key: &str) -> Result<Bytes> {
-        self.download_stream(key, ()).await?.stream.into_bytes().await
+        let download = self.download_stream(key, ()).await?;
+        let length = download.length();
+        download.stream.into_bytes_of(length).await
     }
 
     /// Reads an object into a local file. `options` can be [`DownloadFileOptions`] or `()`.

@@ -43,8 +43,9 @@ pub(super) struct Attributes {
     /// Size and modification time when it was written: if they no longer fit, someone else changed the content.
     s: u64,
     m: i128,
-    /// CRC-64 in hexadecimal.
-    c: String,
+    /// CRC-64.
+    #[serde(with = "hexadecimal")]
+    c: u64,
     t: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     d: Option<String>,
@@ -61,7 +62,7 @@ impl Attributes {
             v: 1,
             s: 0,
             m: 0,
-            c: format!("{crc:016x}"),
+            c: crc,
             t: options.content_type.clone().unwrap_or_default(),
             d: options.content_disposition.clone(),
             u: options.metadata.clone(),
@@ -81,13 +82,12 @@ impl Attributes {
 
     fn encode(&self) -> io::Result<Vec<u8>> {
         let compact = || {
-            let crc = u64::from_str_radix(&self.c, 16).ok()?;
             let modified = i64::try_from(self.m).ok()?;
             let mut bytes = Vec::with_capacity(25 + self.t.len());
             bytes.push(COMPACT);
             bytes.extend_from_slice(&self.s.to_le_bytes());
             bytes.extend_from_slice(&modified.to_le_bytes());
-            bytes.extend_from_slice(&crc.to_le_bytes());
+            bytes.extend_from_slice(&self.c.to_le_bytes());
             bytes.extend_from_slice(self.t.as_bytes());
             Some(bytes)
         };
@@ -109,7 +109,7 @@ impl Attributes {
             v: 1,
             s: u64::from_le_bytes(*size),
             m: i64::from_le_bytes(*modified).into(),
-            c: format!("{:016x}", u64::from_le_bytes(*crc)),
+            c: u64::from_le_bytes(*crc),
             t: std::str::from_utf8(kind).ok()?.to_owned(),
             d: None,
             u: BTreeMap::new(),
@@ -183,6 +183,19 @@ impl Attributes {
     }
 }
 
+/// JSON has no numbers of 64 bits.
+mod hexadecimal {
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    pub(super) fn serialize<S: Serializer>(number: &u64, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&format_args!("{number:016x}"))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+        u64::from_str_radix(&String::deserialize(deserializer)?, 16).map_err(D::Error::custom)
+    }
+}
+
 /// Opens an object together with what is known of it.
 pub(super) fn open(root: &Root, key: &str) -> io::Result<(File, Metadata)> {
     let (mut file, mut stat) = root.file(key)?;
@@ -205,7 +218,7 @@ fn metadata(found: Option<Attributes>, key: &str, stat: &Stat) -> Metadata {
     let crc = found
         .as_ref()
         .filter(|found| found.s == size && (found.m - modified).abs() <= TOLERANCE_NANOS)
-        .and_then(|found| u64::from_str_radix(&found.c, 16).ok());
+        .map(|found| found.c);
     let etag = match crc {
         Some(crc) => format!("{crc:016x}-{size:x}"),
         None => format!("{modified:x}-{size:x}"),
@@ -306,8 +319,8 @@ mod tests {
             assert!(bytes.len() <= 64, "{} bytes", bytes.len());
             let back = Attributes::decode(&bytes).unwrap();
             assert_eq!(
-                (back.s, back.m, &back.c, &back.t),
-                (attributes.s, attributes.m, &attributes.c, &attributes.t)
+                (back.s, back.m, back.c, &back.t),
+                (attributes.s, attributes.m, attributes.c, &attributes.t)
             );
             let full = Attributes::new(&plain.clone().metadata("name", "值"), 1);
             assert_eq!(
