@@ -65,7 +65,7 @@ fn chaos_worker() {
     runtime.block_on(async {
         let (pool, jobs) = connect(&url, 2).await;
         let set = JobSet::new().on(async move |cx, deed: Deed| {
-            if deed.number % IN_TRANSACTION == 0 {
+            if deed.number.is_multiple_of(IN_TRANSACTION) {
                 let number = i64::try_from(deed.number)?;
                 return pool
                     .transaction(async |tx| {
@@ -169,7 +169,7 @@ async fn nothing_is_lost_whatever_dies() {
         *times.entry(line.parse().unwrap()).or_default() += 1;
     }
     fs::remove_file(&file).unwrap();
-    let in_files = (0..count).filter(|n| n % IN_TRANSACTION != 0);
+    let in_files = (0..count).filter(|n| !n.is_multiple_of(IN_TRANSACTION));
     let missing = in_files.clone().filter(|n| !times.contains_key(n)).count();
     let duplicates: u32 = times.values().map(|n| n - 1).sum();
     let row = pool
