@@ -1,6 +1,6 @@
 //! The frame of a suite: what is said around its table.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use zhuji_metrics::MetricsExporter;
@@ -55,6 +55,11 @@ impl Suite {
             rows: Vec::new(),
             notes: Vec::new(),
         })
+    }
+
+    /// Whether a quick run has taken so long already.
+    pub(crate) fn is_late(&self, limit: Duration) -> bool {
+        self.options.quick && self.begin.elapsed() > limit
     }
 
     /// Said at once, and again below the table.

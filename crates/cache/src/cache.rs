@@ -113,10 +113,11 @@ impl Cache {
     }
 
     async fn stored(&self, key: &str) -> Result<Option<Bytes>> {
-        if let Some(held) = self.peek(key) {
-            return Ok(Some(held.value().clone()));
-        }
-        let key = self.full_key("get", key, true).await?;
+        let key = match self.near(key, str::to_owned) {
+            Some(Ok(held)) => return Ok(Some(held.value().clone())),
+            Some(Err(key)) => key,
+            None => self.full_key("get", key, true).await?,
+        };
         self.fetch(&key).await
     }
 
@@ -315,15 +316,33 @@ impl Cache {
 
     /// The value if it lies in this process. `None` says nothing.
     pub(crate) fn peek(&self, key: &str) -> Option<Held> {
+        self.near(key, |_| ())?.ok()
+    }
+
+    /// The value if it lies in this process, else what `elsewhere` makes of the key in the store. `None` if that key is
+    /// not known without asking, or not usable.
+    fn near<T>(&self, key: &str, elsewhere: impl FnOnce(&str) -> T) -> Option<Result<Held, T>> {
         let look = |prefix: &Prefix| {
             KEY.with_borrow_mut(|full| {
                 full.clear();
                 full.push_str(prefix.text());
                 full.push_str(key);
-                self.inner.adapter.peek(full)
+                self.inner.adapter.peek(full).ok_or_else(|| elsewhere(full))
             })
         };
-        self.scope.with_current(self.inner.epoch(), look).flatten()
+        match self.mistake(key) {
+            None => self.scope.with_current(self.inner.epoch(), look),
+            Some(_) => None,
+        }
+    }
+
+    /// Why a key can't be used.
+    fn mistake(&self, key: &str) -> Option<&'static str> {
+        match key.len() {
+            0 => Some("the key is empty"),
+            n if n + self.scope.names().len() > MAX_KEY => Some("the key is longer than 64 KiB"),
+            _ => None,
+        }
     }
 
     pub(crate) fn peek_shared<T>(&self, key: &str) -> Option<Arc<T>>
@@ -342,22 +361,19 @@ impl Cache {
         key: &str,
         miss_will_do: bool,
     ) -> Result<String> {
-        let refuse = |reason| Err(Error::new(ErrorKind::InvalidInput, operation, key, reason));
-        if key.is_empty() {
-            return refuse("the key is empty");
-        }
-        if key.len() + self.scope.names().len() > MAX_KEY {
-            return refuse("the key is longer than 64 KiB");
+        if let Some(reason) = self.mistake(key) {
+            return Err(Error::new(ErrorKind::InvalidInput, operation, key, reason));
         }
         let with = |prefix: &Prefix| [prefix.text(), key].concat();
         if let Some(full) = self.scope.with_current(self.inner.epoch(), with) {
             return Ok(full);
         }
+        // Rare, and too large to be carried along in every call's future.
         let epoch = || self.inner.epoch();
-        let prefix = self
+        let ask = self
             .scope
-            .prefix(&*self.inner.adapter, epoch, operation, miss_will_do)
-            .await;
+            .prefix(&*self.inner.adapter, epoch, operation, miss_will_do);
+        let prefix = Box::pin(ask).await;
         Ok(with(&*self.counted(prefix)?))
     }
 }

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
+use metrics::{
+    Counter, Gauge, Histogram, Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge,
+    histogram,
+};
 
 use crate::adapter::Rescued;
 use crate::record::QueueCounts;
@@ -42,21 +45,48 @@ pub(crate) fn enqueued(queue: &str, kind: &'static str, count: usize) {
         .increment(count as u64);
 }
 
-pub(crate) fn started(queue: &str, kind: &str, waited: Duration) {
-    histogram!("zhuji_jobs_wait_seconds", "queue" => queue.to_owned(), "kind" => kind.to_owned())
-        .record(waited.as_secs_f64());
-    gauge!("zhuji_jobs_running", "queue" => queue.to_owned()).increment(1.0);
+/// What is counted of one kind in one queue, looked up once and not at every job.
+pub(crate) struct KindMeters {
+    queue: String,
+    kind: &'static str,
+    wait: Histogram,
+    run: Histogram,
+    running: Gauge,
+    done: Counter,
 }
 
-pub(crate) fn finished(queue: &str, kind: &str, outcome: &'static str, took: Duration) {
+impl KindMeters {
+    pub(crate) fn new(queue: &str, kind: &'static str) -> Self {
+        Self {
+            queue: queue.to_owned(),
+            kind,
+            wait: histogram!("zhuji_jobs_wait_seconds", "queue" => queue.to_owned(), "kind" => kind),
+            run: histogram!("zhuji_jobs_run_seconds", "queue" => queue.to_owned(), "kind" => kind),
+            running: gauge!("zhuji_jobs_running", "queue" => queue.to_owned()),
+            done: ended(queue, kind, "done"),
+        }
+    }
+
+    pub(crate) fn started(&self, waited: Duration) {
+        self.wait.record(waited.as_secs_f64());
+        self.running.increment(1.0);
+    }
+
+    pub(crate) fn finished(&self, outcome: &'static str, took: Duration) {
+        match outcome {
+            "done" => self.done.increment(1),
+            outcome => ended(&self.queue, self.kind, outcome).increment(1),
+        }
+        self.run.record(took.as_secs_f64());
+        self.running.decrement(1.0);
+    }
+}
+
+fn ended(queue: &str, kind: &'static str, outcome: &'static str) -> Counter {
     counter!(
         "zhuji_jobs_finished_total",
-        "queue" => queue.to_owned(), "kind" => kind.to_owned(), "outcome" => outcome
+        "queue" => queue.to_owned(), "kind" => kind, "outcome" => outcome
     )
-    .increment(1);
-    histogram!("zhuji_jobs_run_seconds", "queue" => queue.to_owned(), "kind" => kind.to_owned())
-        .record(took.as_secs_f64());
-    gauge!("zhuji_jobs_running", "queue" => queue.to_owned()).decrement(1.0);
 }
 
 pub(crate) fn counted(counts: &[QueueCounts]) {

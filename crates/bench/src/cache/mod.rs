@@ -38,3 +38,16 @@ pub(crate) async fn run(options: &Options) -> anyhow::Result<()> {
     ));
     suite.end()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::versions::is_in;
+
+    #[test]
+    fn the_names_have_the_versions() {
+        for (name, package) in [(MOKA, "moka"), (MANAGER, "redis"), (DEADPOOL, "deadpool-redis")] {
+            assert!(is_in(name, package), "{name}");
+        }
+    }
+}

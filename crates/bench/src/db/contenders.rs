@@ -155,3 +155,16 @@ fn is_one(one: i32) -> Result<(), Failure> {
         Err(format!("wrong answer {one}"))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::versions::is_in;
+
+    #[test]
+    fn the_names_have_the_versions() {
+        for (name, package) in [(DEADPOOL, "deadpool-postgres"), (SQLX, "sqlx"), (BB8, "bb8")] {
+            assert!(is_in(name, package), "{name}");
+        }
+    }
+}

@@ -10,7 +10,7 @@ mod river;
 
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use sqlx::PgPool;
 use sqlx::postgres::PgPoolOptions;
 use zhuji_testkit::{TestDatabase, TestPostgres};
@@ -39,6 +39,9 @@ const OF_GRAPHILE: f64 = 5.0;
 const OF_OTHERS: f64 = 2.0;
 const WITH_FINISHED: f64 = 0.9;
 
+/// When a quick run on a busy machine begins no further round.
+const LATE: Duration = Duration::from_secs(32);
+const LATEST: Duration = Duration::from_secs(50);
 /// Of the round that is not measured, and the least of those that are.
 const WARM_UP_BATCHES: usize = 2;
 /// From the start of a worker until it waits for work.
@@ -60,6 +63,7 @@ pub(crate) async fn run(options: &Options) -> anyhow::Result<()> {
         .max_connections(200)
         .start()
         .await;
+    promises(&postgres).await?;
     let (contenders, databases) = contenders(&postgres, &mut suite).await?;
     if options.wants(ENQUEUE) || options.wants(WORK) {
         throughput(&postgres, &contenders, options, &mut suite).await?;
@@ -67,6 +71,8 @@ pub(crate) async fn run(options: &Options) -> anyhow::Result<()> {
     if options.wants(START) {
         starts(&contenders, &databases, options, &mut suite).await?;
     }
+    // Their connections go before their databases.
+    drop(contenders);
     finished(&postgres, &databases, options, &mut suite).await?;
     suite.note(
         "One PostgreSQL server on loopback with fsync and synchronous_commit on; a database for each, VACUUM ANALYZE before the work.\n\
@@ -134,6 +140,13 @@ async fn throughput(
     let mut batches = vec![WARM_UP_BATCHES; contenders.len()];
     let cell = if options.quick { 0.4 } else { 2.0 };
     for round in 0..=options.rounds() {
+        if round > 1 && suite.is_late(LATE) {
+            suite.note(format!(
+                "Throughput: {} rounds only, for want of time.",
+                round - 1
+            ));
+            break;
+        }
         for at in turns(round, contenders.len()) {
             let contender = &contenders[at];
             if out[at] {
@@ -197,12 +210,27 @@ async fn one_round(
 
 /// Nobody pays for what another has written.
 async fn checkpoint(postgres: &TestPostgres) -> anyhow::Result<()> {
-    let (client, connection) = tokio_postgres::connect(&postgres.url(), tokio_postgres::NoTls).await?;
-    let driver = tokio::spawn(connection);
-    client.batch_execute("CHECKPOINT").await?;
-    drop(client);
-    driver.await??;
+    administrator(postgres).await?.batch_execute("CHECKPOINT").await?;
     Ok(())
+}
+
+/// The server keeps what it commits, or every figure here is worth nothing.
+async fn promises(postgres: &TestPostgres) -> anyhow::Result<()> {
+    let client = administrator(postgres).await?;
+    for setting in ["fsync", "synchronous_commit", "full_page_writes"] {
+        let row = client
+            .query_one("SELECT current_setting($1)", &[&setting])
+            .await?;
+        let value: &str = row.get(0);
+        ensure!(value == "on", "{setting} is {value}");
+    }
+    Ok(())
+}
+
+async fn administrator(postgres: &TestPostgres) -> anyhow::Result<tokio_postgres::Client> {
+    let (client, connection) = tokio_postgres::connect(&postgres.url(), tokio_postgres::NoTls).await?;
+    tokio::spawn(connection);
+    Ok(client)
 }
 
 async fn starts(
@@ -304,6 +332,12 @@ async fn finished(
     let batches = if options.quick { 8 } else { 30 };
     let mut field = Field::new(["ours".to_owned(), "ours, none done".to_owned()]);
     for round in 0..options.rounds() {
+        if round > 0 && suite.is_late(LATEST) {
+            suite.note(format!(
+                "Beside done jobs: {round} rounds only, for want of time."
+            ));
+            break;
+        }
         for at in turns(round, 2) {
             let contender = if at == 0 { &many } else { &none };
             if at == 1 {

@@ -99,7 +99,7 @@ impl Client {
                 .get_object(key, RequestBuilder::new().with_cdn(base))
                 .await?
                 .len(),
-            Self::Opendal(operator) => operator.read(&key).await?.len(),
+            Self::Opendal(operator) => operator.read(&key).await?.to_bytes().len(),
             Self::Ossify(client) => client.get_object(key, GetObjectParams::new(), None).await?.len(),
             Self::Bare(client, base) => {
                 let answer = client.get(format!("{base}/{key}")).send().await?;

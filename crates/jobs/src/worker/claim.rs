@@ -13,6 +13,10 @@ use crate::wake::Signal;
 
 /// Claimed at once, at most.
 const BATCH: usize = 500;
+/// Under load many jobs are worth a claim, so it waits this long for more to end; with fewer at once than this it would
+/// only lose time.
+const LINGER: Duration = Duration::from_millis(2);
+const WORTH_LINGERING: usize = 64;
 /// The first pause after a hint that something is about to be committed.
 const QUICK: Duration = Duration::from_millis(10);
 /// The first pause after there was nothing more to do.
@@ -40,7 +44,8 @@ pub(super) async fn run(shared: Arc<Shared>) {
     if !prepare(&shared, &kinds, &mut idle).await {
         return;
     }
-    while let Some(permits) = permits(&shared).await {
+    let mut backlog = false;
+    while let Some(permits) = permits(&shared, backlog).await {
         if shared.strays.load(Ordering::SeqCst) && !release_strays(&shared).await {
             drop(permits);
             failures += 1;
@@ -63,6 +68,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
                 }
                 let full = claimed.len() == permits.len();
                 let none = claimed.is_empty();
+                backlog = full;
                 for (claimed, permits) in claimed.into_iter().zip(permits) {
                     start(&shared, claimed, permits);
                 }
@@ -150,7 +156,7 @@ async fn set_up(shared: &Shared, kinds: &[String]) -> Result<(), Error> {
 }
 
 /// The right to run at least one job and up to a batch; `None` when the worker stops.
-async fn permits(shared: &Shared) -> Option<Vec<Permits>> {
+async fn permits(shared: &Shared, backlog: bool) -> Option<Vec<Permits>> {
     let first = async {
         let own = match &shared.own_permits {
             Some(own) => Some(own.clone().acquire_owned().await.ok()?),
@@ -168,6 +174,21 @@ async fn permits(shared: &Shared) -> Option<Vec<Permits>> {
         first = first => first?,
     };
     let mut permits = vec![first];
+    gather(shared, &mut permits);
+    let process = shared.jobs.inner.config.effective_concurrency();
+    let most = shared
+        .concurrency
+        .map_or(process, |own| own.get().min(process))
+        .min(BATCH);
+    if backlog && most >= WORTH_LINGERING && permits.len() < most / 2 {
+        tokio::time::sleep(LINGER).await;
+        gather(shared, &mut permits);
+    }
+    Some(permits)
+}
+
+/// As many more as there are, up to a batch.
+fn gather(shared: &Shared, permits: &mut Vec<Permits>) {
     while permits.len() < BATCH {
         let own = match &shared.own_permits {
             Some(own) => match own.clone().try_acquire_owned() {
@@ -184,7 +205,6 @@ async fn permits(shared: &Shared) -> Option<Vec<Permits>> {
             Err(_) => break,
         }
     }
-    Some(permits)
 }
 
 fn start(shared: &Arc<Shared>, claimed: Claimed, permits: Permits) {

@@ -12,6 +12,9 @@ use crate::meters;
 pub(super) const INBOX: usize = 1024;
 const BATCH: usize = 500;
 const PATIENCE: u32 = 5;
+/// After a batch of this many the next one waits a moment for more; after a smaller one reports go at once.
+const WORTH_LINGERING: usize = 32;
+const LINGER: Duration = Duration::from_millis(2);
 
 pub(super) struct Parcel {
     report: Report,
@@ -28,7 +31,17 @@ pub(super) async fn deliver(reports: &mpsc::Sender<Parcel>, report: Report) -> O
 
 pub(super) async fn run(adapter: Arc<dyn JobsAdapter>, mut inbox: mpsc::Receiver<Parcel>) {
     let mut parcels = Vec::with_capacity(BATCH);
+    let mut last = 0;
     while inbox.recv_many(&mut parcels, BATCH).await > 0 {
+        if last >= WORTH_LINGERING && parcels.len() < BATCH / 2 {
+            tokio::time::sleep(LINGER).await;
+            while parcels.len() < BATCH
+                && let Ok(parcel) = inbox.try_recv()
+            {
+                parcels.push(parcel);
+            }
+        }
+        last = parcels.len();
         let (reports, receipts): (Vec<_>, Vec<_>) = parcels
             .drain(..)
             .map(|parcel| (parcel.report, parcel.receipt))

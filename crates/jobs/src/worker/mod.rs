@@ -12,7 +12,7 @@ mod run;
 mod timetable;
 mod upkeep;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
@@ -31,6 +31,7 @@ use crate::context::Notes;
 use crate::job_set::JobSet;
 use crate::jobs::Jobs;
 use crate::limit::Limit;
+use crate::meters::KindMeters;
 
 /// How a worker works.
 #[derive(Clone, Debug, Default)]
@@ -74,8 +75,14 @@ impl Worker {
     /// Starts claiming and running jobs in the background. Must be called on a tokio runtime.
     pub fn start(self) -> WorkerHandle {
         let (reports, inbox) = mpsc::channel(finish::INBOX);
+        let kinds = self.set.kinds();
+        let meters = kinds
+            .map(|kind| (kind, KindMeters::new(self.jobs.queue(), kind)))
+            .collect();
         let shared = Arc::new(Shared {
+            meters,
             queue: self.jobs.queue().to_owned(),
+            concurrency: self.settings.concurrency,
             own_permits: self
                 .settings
                 .concurrency
@@ -116,10 +123,12 @@ struct Shared {
     jobs: Jobs,
     queue: String,
     set: JobSet,
+    meters: BTreeMap<&'static str, KindMeters>,
     limit: Option<Limit>,
     id: WorkerId,
     /// Limits this worker alone; the process's permits limit all together.
     own_permits: Option<Arc<Semaphore>>,
+    concurrency: Option<NonZeroUsize>,
     /// What is running here, for the leases. By claim and not by job: this worker may have claimed a job again before
     /// its task of the earlier claim has come to its end.
     running: Mutex<HashMap<Fence, Running>>,

@@ -12,7 +12,6 @@ use super::{Running, Shared};
 use crate::adapter::{Claimed, Fence, Finish, Report};
 use crate::context::JobContext;
 use crate::job_error::{Class, JobError};
-use crate::meters;
 use crate::policy::Policy;
 use crate::scrub::scrub;
 
@@ -44,20 +43,21 @@ pub(super) async fn run(
     let span = span(&claimed);
     async {
         let started = Instant::now();
-        meters::started(&claimed.queue, &claimed.kind, claimed.waited);
-        let (queue, kind) = (claimed.queue.clone(), claimed.kind.clone());
+        let meters = shared.meters.get(claimed.kind.as_str());
+        if let Some(meters) = meters {
+            meters.started(claimed.waited);
+        }
         let (attempt, max_attempts) = (claimed.attempt, claimed.max_attempts);
-        let claimed_batch = claimed.batch;
+        let in_batch = claimed.batch.is_some();
         let policy = shared
             .set
-            .get(&kind)
+            .get(&claimed.kind)
             .map(|handler| handler.policy.clone())
             .unwrap_or_default();
         let end = drive(&shared, fence, claimed, &running).await;
         let took = started.elapsed();
         let completed = running.notes.completed.load(Ordering::SeqCst);
         let cancel = running.notes.cancel.load(Ordering::SeqCst) && !completed;
-        let in_batch = claimed_batch.is_some();
         let outcome = match judge(
             end,
             attempt,
@@ -80,7 +80,9 @@ pub(super) async fn run(
         if in_batch || shared.limited.load(Ordering::Relaxed) {
             shared.jobs.inner.wake.now();
         }
-        meters::finished(&queue, &kind, outcome, took);
+        if let Some(meters) = meters {
+            meters.finished(outcome, took);
+        }
         match outcome {
             "handed_back" => shared.handed_back.fetch_add(1, Ordering::Relaxed),
             "lost" | "unreported" => 0,
