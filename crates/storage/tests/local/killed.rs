@@ -86,8 +86,9 @@ async fn names_beside_objects_are_swept_once_their_owner_is_dead() {
     let page = first.list("", ListOptions::new()).await.unwrap();
     assert_eq!(page.entries.len(), 1, "they are never listed");
     assert!(!first.exists("a/b/\u{1}zhuji-dead-7").await.unwrap_or(false));
-    let swept = first.sweep(false).await.unwrap();
-    assert_eq!((swept.leftovers, hidden(dir.path())), (1, 1));
+    // The sweep of the start goes on behind and may have been first.
+    first.sweep(false).await.unwrap();
+    assert_eq!(hidden(dir.path()), 1, "the living owner's stays");
     assert!(!dead.exists());
     assert_eq!(first.download("a/b/object").await.unwrap(), "x");
 }
