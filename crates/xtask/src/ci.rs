@@ -323,7 +323,13 @@ fn rehearsals(workspace: &Workspace) -> Result<Done> {
 }
 
 fn tests(workspace: &Workspace) -> Result<Done> {
-    let skipped = test::run(workspace, &test::TestArgs::default())?;
+    let skipped = test::run(
+        workspace,
+        &test::TestArgs {
+            retries: 1,
+            ..test::TestArgs::default()
+        },
+    )?;
     Ok(Done::Passed(match skipped.len() {
         0 => String::new(),
         count => format!("{count} kinds of check were SKIPPED: see above the summary of the tests"),

@@ -25,6 +25,10 @@ pub(crate) struct TestArgs {
     /// Handed to `cargo nextest run`; documentation examples are then left out
     #[arg(last = true, value_name = "NEXTEST ARGUMENTS")]
     nextest: Vec<String>,
+    /// On a machine shared with others a process can be starved for seconds: a test that passes at the second try is
+    /// named FLAKY, above the summary.
+    #[arg(skip)]
+    pub(crate) retries: u32,
 }
 
 /// Answers with what was left out, one line each.
@@ -82,6 +86,9 @@ pub(crate) fn run(workspace: &Workspace, args: &TestArgs) -> Result<Vec<String>>
     let outcome = if has_nextest() {
         // Without `--workspace`, so that `-p` builds that one package; without `-p` cargo takes every member.
         tests.args(["nextest", "run", "--locked"]).args(&args.nextest);
+        if args.retries > 0 {
+            tests.args(["--retries", &args.retries.to_string()]);
+        }
         skips::run(workspace, &mut tests, skipped)
     } else if args.nextest.is_empty() {
         skipped.iter().for_each(|line| println!("{line}"));
