@@ -24,7 +24,7 @@ What a test had to leave out, it says in a line `SKIPPED …`; these lines stand
 pub(crate) struct TestArgs {
     /// Handed to `cargo nextest run`; documentation examples are then left out
     #[arg(last = true, value_name = "NEXTEST ARGUMENTS")]
-    nextest: Vec<String>,
+    pub(crate) nextest: Vec<String>,
     /// On a machine shared with others a process can be starved for seconds: a test that passes at the second try is
     /// named FLAKY, above the summary.
     #[arg(skip)]
