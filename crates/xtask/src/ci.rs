@@ -319,7 +319,7 @@ fn doc(_: &Workspace) -> Result<Done> {
 }
 
 fn rehearsals(workspace: &Workspace) -> Result<Done> {
-    rehearse::all(workspace).map(Done::Passed)
+    rehearse::in_ci(workspace).map(Done::Passed)
 }
 
 fn tests(workspace: &Workspace) -> Result<Done> {
