@@ -31,7 +31,7 @@ pub use layers::{Guard, GuardSettings};
 pub use lock::Lock;
 pub use memory::MemoryAdapter;
 pub use options::LoadOptions;
-pub use redis::RedisAdapter;
+pub use redis::{RedisAdapter, RedisFacts};
 pub use stats::CacheStats;
 pub use tiered::TieredAdapter;
 pub use ttl::Ttl;

@@ -341,8 +341,8 @@ impl Error {
         }
     }
 
-    /// The reason alone.
-    pub(crate) fn reason(&self) -> &str {
+    /// Why it failed, without operation, subject and advice.
+    pub fn reason(&self) -> &str {
         &self.0.reason
     }
 }

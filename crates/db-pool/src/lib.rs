@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod address;
 mod breaker;
 mod config;
 mod conn;
@@ -34,6 +35,7 @@ mod transaction;
 mod url;
 mod watch;
 
+pub use address::DbAddress;
 pub use config::DbConfig;
 pub use connection::DbConnection;
 pub use copy::CopyIn;

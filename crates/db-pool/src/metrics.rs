@@ -7,6 +7,18 @@ use metrics::{
 
 use crate::error::{Error, ErrorKind, Phase};
 
+/// Why a caller got no connection.
+const REASONS: [&str; 8] = [
+    "saturated",
+    "timeout_dialling",
+    "timeout_recycling",
+    "too_many_connections",
+    "auth",
+    "tls",
+    "closed",
+    "unreachable",
+];
+
 /// The metrics of one pool, looked up once: a recorder installed later does not see them.
 pub(crate) struct Instruments {
     acquire: Histogram,
@@ -91,6 +103,10 @@ impl Instruments {
             "zhuji_db_server_max_connections",
             "Client connections the server allows"
         );
+        // At 0 from the start: an increase from nothing is no increase to who watches.
+        for reason in REASONS {
+            counter!("zhuji_db_acquire_failures_total", "pool" => pool, "reason" => reason).increment(0);
+        }
         Self {
             acquire: histogram!("zhuji_db_acquire_seconds", "pool" => pool),
             hold: histogram!("zhuji_db_hold_seconds", "pool" => pool),

@@ -1,10 +1,15 @@
 //! The settings: one documented field per variable.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use zhuji_config::{ByteSize, Config, ConfigEnum, Problem, Reader, Secret, Url};
 
-use crate::{Result, oss, signer::MIN_SIGNING_KEY};
+use crate::{Error, RESERVED_SEGMENT, Result, hybrid, oss, signer::MIN_SIGNING_KEY};
+
+/// No outbox.
+const OFF: &str = "off";
+/// The outbox in the reserved part of the local directory.
+const AUTO: &str = "auto";
 
 /// Where files are kept.
 #[derive(Config, Clone, Debug)]
@@ -61,6 +66,34 @@ pub struct StorageConfig {
     /// Env: `STORAGE_PUBLIC_PREFIXES`. Default: none.
     #[config(env = "STORAGE_PUBLIC_PREFIXES", example = "avatars/")]
     pub public_prefixes: Vec<String>,
+    /// Keys that start so stay in `STORAGE_LOCAL_DIR` whatever `STORAGE_TYPE` is, comma separated, each ending in `/`; nothing
+    /// about them, not even their names, goes to the other store.
+    ///
+    /// Env: `STORAGE_RESIDENT_PREFIXES`. Default: none.
+    #[config(env = "STORAGE_RESIDENT_PREFIXES", example = "asl/resident/")]
+    pub resident_prefixes: Vec<String>,
+    /// Where writes that can't reach a store elsewhere are kept until they can: a directory, `auto` for `.zhuji/outbox` in
+    /// `STORAGE_LOCAL_DIR`, or `off`. It belongs to one process.
+    ///
+    /// Env: `STORAGE_OUTBOX_DIR`. Default: `off`; `auto` in hybrid mode.
+    #[config(
+        env = "STORAGE_OUTBOX_DIR",
+        default = "off",
+        default_note = "`auto` in hybrid mode",
+        example = "/var/lib/outbox"
+    )]
+    pub outbox_dir: PathBuf,
+    /// How much may be kept there; further uploads are refused.
+    ///
+    /// Env: `STORAGE_OUTBOX_MAX`. Default: `10GiB`.
+    #[config(env = "STORAGE_OUTBOX_MAX", default = "10GiB")]
+    pub outbox_max: ByteSize,
+    /// Says that all instances see the same `STORAGE_LOCAL_DIR`, on a NAS. Without it, files on disk are refused in production
+    /// when there is more than one instance.
+    ///
+    /// Env: `STORAGE_LOCAL_SHARED`. Default: `false`.
+    #[config(env = "STORAGE_LOCAL_SHARED", default = false)]
+    pub local_shared: bool,
     /// Objects in flight in one `upload_many`.
     ///
     /// Env: `STORAGE_CONCURRENCY`. Default: `10`.
@@ -207,12 +240,74 @@ pub enum OssClientKind {
 }
 
 impl StorageConfig {
+    /// Where the traffic to the bucket goes, and the base of the URLs that others are given; `None` where the files are not in
+    /// OSS, or the settings can't be used.
+    pub fn oss_addresses(&self) -> Option<(Url, Url)> {
+        let oss = Some(&self.oss).filter(|_| self.kind == "oss")?;
+        let region = oss::endpoint::region(oss.region.as_deref()?).ok()?;
+        let bucket = oss::endpoint::bucket(oss.bucket.as_deref()?).ok()?;
+        let (traffic, public) =
+            oss::endpoint::endpoints(oss, self.public_url.as_ref(), &region, &bucket).ok()?;
+        Some((traffic.as_url().clone(), public.as_url().clone()))
+    }
+
+    /// The directory of the outbox; `None` if it is switched off, or if nothing has to be sent anywhere.
+    pub fn outbox(&self) -> Option<PathBuf> {
+        let sdk = self.kind == "oss" && self.oss.client == OssClientKind::Sdk;
+        let useless = sdk || matches!(self.kind.as_str(), "local" | "memory");
+        if useless || self.outbox_dir == Path::new(OFF) {
+            return None;
+        }
+        Some(match self.outbox_dir == Path::new(AUTO) {
+            true => self.local_dir.join(RESERVED_SEGMENT).join("outbox"),
+            false => self.outbox_dir.clone(),
+        })
+    }
+
+    /// The same store without its outbox: for a tool that looks at the store while a service has it open.
+    #[must_use]
+    pub fn without_outbox(mut self) -> Self {
+        self.outbox_dir = PathBuf::from(OFF);
+        self
+    }
+
     /// The base of URLs that this process serves itself.
     pub(crate) fn served_base(&self) -> String {
-        match (&self.public_url, &self.base_url) {
-            (Some(public), _) => public.as_str().trim_end_matches('/').to_owned(),
-            (None, Some(base)) => format!("{}/uploads", base.as_str().trim_end_matches('/')),
-            (None, None) => "http://localhost:3001/uploads".to_owned(),
+        match &self.public_url {
+            Some(public) => public.as_str().trim_end_matches('/').to_owned(),
+            None => self.base_of_uploads(),
+        }
+    }
+
+    /// The address of this service's own objects.
+    pub(crate) fn base_of_uploads(&self) -> String {
+        match &self.base_url {
+            Some(base) => format!("{}/uploads", base.as_str().trim_end_matches('/')),
+            None => "http://localhost:3001/uploads".to_owned(),
+        }
+    }
+
+    /// Refuses prefixes that can't be or contradict one another; with the variable.
+    pub(crate) fn check_prefixes(&self) -> Result<(), (&'static str, Error)> {
+        for prefix in &self.public_prefixes {
+            public_prefix(prefix).map_err(|error| ("STORAGE_PUBLIC_PREFIXES", error))?;
+        }
+        for prefix in &self.resident_prefixes {
+            self.resident_prefix(prefix)
+                .map_err(|error| ("STORAGE_RESIDENT_PREFIXES", error))?;
+        }
+        Ok(())
+    }
+
+    fn resident_prefix(&self, prefix: &str) -> Result<()> {
+        hybrid::resident_prefix(prefix)?;
+        let meets = |public: &&String| public.starts_with(prefix) || prefix.starts_with(public.as_str());
+        match self.public_prefixes.iter().find(meets) {
+            Some(_) => Err(crate::key::invalid(
+                prefix,
+                "prefix meets one of STORAGE_PUBLIC_PREFIXES, which everyone may read",
+            )),
+            None => Ok(()),
         }
     }
 }
@@ -238,6 +333,19 @@ fn check(config: &StorageConfig, reader: &mut Reader<'_>) {
             );
         }
     }
+    for prefix in &config.resident_prefixes {
+        if let Err(error) = config.resident_prefix(prefix) {
+            reader.problem(
+                Problem::invalid("STORAGE_RESIDENT_PREFIXES", error.why())
+                    .with_expected("folders of keys, such as `asl/resident/`")
+                    .with_found(prefix),
+            );
+        }
+    }
+    if config.outbox_max.bytes() == 0 {
+        reader.problem(Problem::invalid("STORAGE_OUTBOX_MAX", "must be at least one byte").with_found("0"));
+    }
+    check_outbox(config, reader);
     if config.concurrency == 0 {
         reader.problem(Problem::invalid("STORAGE_CONCURRENCY", "must be at least 1").with_found("0"));
     }
@@ -251,6 +359,34 @@ fn check(config: &StorageConfig, reader: &mut Reader<'_>) {
         if config.oss.client == OssClientKind::Sdk {
             check_sdk(config, reader);
         }
+    }
+}
+
+/// An outbox that a mode gives is left out where it has no use; one that somebody asked for has to work.
+fn check_outbox(config: &StorageConfig, reader: &mut Reader<'_>) {
+    let (name, dir) = ("STORAGE_OUTBOX_DIR", &config.outbox_dir);
+    if dir == Path::new(OFF) || !reader.is_set(name) {
+        return;
+    }
+    let mut refuse = |why: &str, mend: &str| reader.problem(Problem::invalid(name, why).with_hint(mend));
+    if matches!(config.kind.as_str(), "local" | "memory") {
+        refuse(
+            "STORAGE_TYPE keeps files here, so nothing has to be sent",
+            "Leave it out, or set it to `off`",
+        );
+    } else if config.kind == "oss" && config.oss.client == OssClientKind::Sdk {
+        refuse(
+            "OSS_CLIENT=sdk does not tell what can be repeated",
+            "Use OSS_CLIENT=native, or set it to `off`",
+        );
+    }
+    let reserved = config.local_dir.join(RESERVED_SEGMENT);
+    let among_objects = dir.starts_with(&config.local_dir) && !dir.starts_with(reserved);
+    if dir != Path::new(AUTO) && (among_objects || config.local_dir.starts_with(dir)) {
+        refuse(
+            "it and STORAGE_LOCAL_DIR lie one in the other, and what waits would look like objects",
+            "Set it to `auto`, or to a directory of its own",
+        );
     }
 }
 
@@ -402,6 +538,96 @@ mod tests {
             ("OSS_BUCKET", "My_Bucket"),
         ])
         .unwrap();
+    }
+
+    #[test]
+    fn hostile_resident_prefixes_are_refused() {
+        for good in ["asl/resident/", "asl/", "病历/", "a b/"] {
+            load_from_pairs::<StorageConfig>([("STORAGE_RESIDENT_PREFIXES", good)]).unwrap();
+        }
+        for bad in [
+            "asl/resident",
+            "/",
+            "/asl/",
+            "../",
+            "asl/../x/",
+            "asl//x/",
+            "./",
+            "asl/./",
+            ".zhuji/",
+            ".zhuji/tmp/",
+            "a\u{0}b/",
+            "a\nb/",
+            "\\asl/",
+            &format!("{}/", "s".repeat(256)),
+        ] {
+            let report = load_from_pairs::<StorageConfig>([("STORAGE_RESIDENT_PREFIXES", bad)]).unwrap_err();
+            assert_eq!(
+                report.of("STORAGE_RESIDENT_PREFIXES").count(),
+                1,
+                "{bad:?}: {report}"
+            );
+        }
+        for (public, refused) in [("asl/", 1), ("asl/resident/shown/", 1), ("avatars/", 0)] {
+            let report = load_from_pairs::<StorageConfig>([
+                ("STORAGE_RESIDENT_PREFIXES", "asl/resident/"),
+                ("STORAGE_PUBLIC_PREFIXES", public),
+            ]);
+            let count = report
+                .err()
+                .map_or(0, |report| report.of("STORAGE_RESIDENT_PREFIXES").count());
+            assert_eq!(count, refused, "{public}");
+        }
+    }
+
+    #[test]
+    fn an_outbox_is_refused_where_it_can_not_be() {
+        let oss = [
+            ("STORAGE_TYPE", "oss"),
+            ("OSS_REGION", "cn-hangzhou"),
+            ("OSS_BUCKET", "bucket"),
+            ("OSS_ACCESS_KEY_ID", "id"),
+            ("OSS_ACCESS_KEY_SECRET", "secret"),
+        ];
+        let load = |more: &[(&'static str, &'static str)]| {
+            load_from_pairs::<StorageConfig>(oss.into_iter().chain(more.iter().copied()))
+        };
+        assert_eq!(load(&[]).unwrap().outbox(), None);
+        let auto = load(&[("STORAGE_OUTBOX_DIR", "auto"), ("STORAGE_LOCAL_DIR", "/data")]).unwrap();
+        assert_eq!(auto.outbox(), Some(PathBuf::from("/data/.zhuji/outbox")));
+        assert_eq!(auto.without_outbox().outbox(), None);
+        let own = load(&[
+            ("STORAGE_OUTBOX_DIR", "/data/outbox"),
+            ("STORAGE_LOCAL_DIR", "/data/files"),
+        ])
+        .unwrap();
+        assert_eq!(own.outbox(), Some(PathBuf::from("/data/outbox")));
+        for bad in [
+            [("STORAGE_OUTBOX_DIR", "/data"), ("STORAGE_LOCAL_DIR", "/data")],
+            [
+                ("STORAGE_OUTBOX_DIR", "/data/files/x"),
+                ("STORAGE_LOCAL_DIR", "/data/files"),
+            ],
+            [
+                ("STORAGE_OUTBOX_DIR", "/data"),
+                ("STORAGE_LOCAL_DIR", "/data/files"),
+            ],
+        ] {
+            assert_eq!(
+                load(&bad).unwrap_err().of("STORAGE_OUTBOX_DIR").count(),
+                1,
+                "{bad:?}"
+            );
+        }
+        let here = load_from_pairs::<StorageConfig>([("STORAGE_OUTBOX_DIR", "auto")]).unwrap_err();
+        assert_eq!(here.of("STORAGE_OUTBOX_DIR").count(), 1, "{here}");
+        assert_eq!(
+            load(&[("STORAGE_OUTBOX_MAX", "0")])
+                .unwrap_err()
+                .of("STORAGE_OUTBOX_MAX")
+                .count(),
+            1
+        );
     }
 
     #[cfg(feature = "oss-sdk")]

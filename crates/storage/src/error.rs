@@ -221,7 +221,7 @@ impl Error {
     }
 
     /// Why it failed, without operation, subject and hint.
-    pub(crate) fn why(&self) -> &str {
+    pub fn why(&self) -> &str {
         &self.0.why
     }
 

@@ -1,6 +1,7 @@
 mod address;
 mod backoff;
 mod dial;
+mod facts;
 mod invalidation;
 mod link;
 mod tls;
@@ -14,6 +15,7 @@ use bytes::Bytes;
 
 pub(crate) use self::address::read_url;
 use self::dial::{DialError, Dialer};
+pub use self::facts::RedisFacts;
 pub(crate) use self::invalidation::{Invalidation, Listener};
 use self::link::{Line, Link, Pace};
 use crate::adapter::{CacheAdapter, Entry, NewEntry};

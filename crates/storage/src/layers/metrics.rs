@@ -5,12 +5,24 @@ use std::{path::Path, sync::Arc, time::Instant};
 use async_trait::async_trait;
 use futures_util::StreamExt;
 use metrics::{counter, gauge, histogram};
+use tracing::{Instrument, field};
 
 use crate::{
-    Body, ByteStream, Download, GetOptions, Key, ListOptions, ListPage, Metadata, PutOptions, Result,
+    Body, ByteStream, Download, ErrorKind, GetOptions, Key, ListOptions, ListPage, Metadata, PutOptions, Result,
     RulesSection, RulesSupport, SignOptions, SignedUrl, StorageAdapter, StorageRules, Stored, Swept,
     UploadFileOptions, UrlSigner,
 };
+
+/// Failures that somebody is woken for.
+const WATCHED: [ErrorKind; 7] = [
+    ErrorKind::Denied,
+    ErrorKind::Credential,
+    ErrorKind::Signature,
+    ErrorKind::ClockSkew,
+    ErrorKind::Timeout,
+    ErrorKind::Unavailable,
+    ErrorKind::NoSpace,
+];
 
 /// Emits `zhuji_storage_operations_total`, `…_errors_total` (by kind), `…_operation_seconds`, `…_bytes_total` (in and out)
 /// and `…_in_flight`. The seconds of a download end when it is opened; its bytes are counted as they pass.
@@ -41,6 +53,13 @@ impl MetricsLayer {
         metrics::describe_gauge!("zhuji_storage_in_flight", "Storage operations under way");
         metrics::describe_counter!("zhuji_storage_retries_total", "Attempts after the first");
         let name = inner.name();
+        // At 0 from the start: an increase from nothing is no increase to who watches.
+        for operation in ["upload", "download", "delete"] {
+            for kind in WATCHED {
+                let labels = [("adapter", name), ("operation", operation), ("kind", kind.as_str())];
+                counter!("zhuji_storage_errors_total", &labels).increment(0);
+            }
+        }
         Self { inner, name }
     }
 
@@ -50,9 +69,19 @@ impl MetricsLayer {
         work: impl Future<Output = Result<T>> + Send,
     ) -> Result<T> {
         let span = Span::start(self.name, operation);
-        let result = work.await;
+        // For an exporter of traces. Without the key: people put names of people into keys.
+        let trace = tracing::debug_span!(
+            "storage",
+            adapter = self.name,
+            operation,
+            otel.kind = "client",
+            otel.name = %format_args!("storage {operation}"),
+            otel.status_message = field::Empty,
+        );
+        let result = work.instrument(trace.clone()).await;
         if let Err(error) = &result {
             span.failed(error.kind().as_str());
+            trace.record("otel.status_message", error.kind().as_str());
         }
         result
     }

@@ -35,6 +35,11 @@ impl Endpoint {
         format!("{}/{}", self.base, encode::path(key))
     }
 
+    /// The bucket's own address.
+    pub(crate) fn as_url(&self) -> &Url {
+        &self.parsed
+    }
+
     pub(super) fn is_https(&self) -> bool {
         self.base.starts_with("https://")
     }
