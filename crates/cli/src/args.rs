@@ -5,8 +5,13 @@ use std::time::Duration;
 
 use clap::{Args as ClapArgs, Parser, Subcommand};
 
+use crate::backup::Backup;
+use crate::deploy::DeployCommand;
+use crate::doctor::Doctor;
 use crate::jobs::JobsCommand;
 use crate::location::Location;
+use crate::new_module::NewCommand;
+use crate::restore::Restore;
 
 /// The operator's command for Zhuji services.
 #[derive(Parser, Debug)]
@@ -25,6 +30,15 @@ pub(crate) enum Command {
                             Exit code: 0 OK, 3 TIGHT, 4 IMPOSSIBLE."
     )]
     Plan(Plan),
+    /// Examines what a service stands on: settings, clock, names, database, storage, Redis, disks, language model, certificates.
+    ///
+    /// Takes the variables from where a service has them: the environment, `NAME_FILE`, `.env`, `zhuji.toml`; what is not
+    /// set is not looked at. Each finding has its evidence and, where something is wrong, what to do.
+    /// Exit code: 0 nothing is broken, 1 there are warnings (with --strict), 2 something does not work, or wrong usage.
+    #[command(
+        after_help = "Example: zhuji doctor\n         zhuji doctor --only database,storage --module asl --json --strict"
+    )]
+    Doctor(Doctor),
     /// Looks into the job queues of a database and sets things right; no service need run.
     ///
     /// Takes DATABASE_URL and the other DB_ variables from where a service has them: the environment, `NAME_FILE`, `.env`,
@@ -34,6 +48,33 @@ pub(crate) enum Command {
     /// Looks at files and moves them, on disk and in OSS.
     #[command(subcommand)]
     Storage(StorageCommand),
+    /// Writes the beginnings of something new.
+    #[command(subcommand)]
+    New(NewCommand),
+    /// Keeps the rows and the files of a service together in a directory or one archive.
+    ///
+    /// Takes DATABASE_URL, STORAGE_TYPE and what belongs to them from where a service has them. The service may run. First
+    /// the database, in one snapshot, then the files: so every file that a kept row names is there.
+    /// Exit code: 0 done, 1 failed, 2 wrong usage, 69 the database can't be reached.
+    #[command(
+        after_help = "Example: zhuji backup --to /backup/2026-01-31\n         \
+                            zhuji backup --to /backup/2026-01-31.tar\n         \
+                            zhuji backup verify /backup/2026-01-31",
+        args_conflicts_with_subcommands = true,
+        subcommand_negates_reqs = true
+    )]
+    Backup(Backup),
+    /// Brings the rows and files of a backup back, into the database and the store that the variables name.
+    ///
+    /// The service must not run. First the files, then all rows in one transaction; what is there afterwards is compared with
+    /// what the backup wrote down. Then start the service: it brings the schemas up to date.
+    /// Exit code: 0 done and equal, 1 failed or different, 2 wrong usage or a target that is not empty, 69 no database.
+    #[command(after_help = "Example: zhuji restore --from /backup/2026-01-31\n         \
+                            zhuji restore --from /backup/2026-01-31.tar --force")]
+    Restore(Restore),
+    /// What a release needs.
+    #[command(subcommand)]
+    Deploy(DeployCommand),
 }
 
 #[derive(ClapArgs, Debug)]

@@ -95,6 +95,31 @@ impl Place {
             root,
         })
     }
+
+    /// The same, for a command that only looks: a directory must exist, and nothing in it is created or changed.
+    pub(crate) async fn configured_to_read() -> Result<Self, Failure> {
+        let config = settings(Vec::new()).map_err(|report| Failure::usage(report.to_string()))?;
+        if config.kind != "local" {
+            return Self::configured().await;
+        }
+        let options = LocalOptions {
+            signing_key: config.signing_key,
+            read_only: true,
+            ..LocalOptions::default()
+        };
+        Self::directory(&config.local_dir, options).await
+    }
+
+    /// A directory as a store, whatever the variables say.
+    pub(crate) async fn directory(root: &Path, options: LocalOptions) -> Result<Self, Failure> {
+        let opened = LocalAdapter::open(root, options).await;
+        let adapter = opened.map_err(|error| Failure::failed(format!("{}: {error}", root.display())))?;
+        Ok(Self {
+            storage: Storage::new(adapter),
+            key: String::new(),
+            root: Some(root.to_owned()),
+        })
+    }
 }
 
 impl Location {

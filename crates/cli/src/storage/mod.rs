@@ -3,8 +3,8 @@
 mod apply;
 mod cp;
 mod ls;
-mod meter;
-mod object;
+pub(crate) mod meter;
+pub(crate) mod object;
 mod rm;
 mod sync;
 mod transfer;
@@ -25,7 +25,7 @@ use crate::location::Place;
 
 /// What a command is about: the one object of this key, and with `below` also those in the folder of this name. A name is a
 /// whole one: `temp` is not the beginning of `templates/a`.
-async fn selected(place: &Place, below: bool) -> Result<Vec<Entry>, Failure> {
+pub(crate) async fn selected(place: &Place, below: bool) -> Result<Vec<Entry>, Failure> {
     let key = place.key.as_str();
     let mut entries = Vec::new();
     if !key.is_empty() && !key.ends_with('/') {

@@ -28,7 +28,9 @@ pub(crate) async fn copy(
     meter: &Arc<Meter>,
 ) -> Result<Stored, Failure> {
     if entry.size < LARGE {
-        return stream(from, to, &entry.key, target, meter).await;
+        let (source, stored) = stream(from, to, &entry.key, target, None, meter).await?;
+        check(&source, &stored)?;
+        return Ok(stored);
     }
     let source = from.storage.metadata(&entry.key).await?;
     let stored = match &from.root {
@@ -50,13 +52,15 @@ pub(crate) async fn copy(
     Ok(stored)
 }
 
-async fn stream(
+/// Copies one object in one stream, with its own content type, download name and metadata, or with others.
+pub(crate) async fn stream(
     from: &Place,
     to: &Place,
     key: &str,
     target: &str,
+    options: Option<PutOptions>,
     meter: &Arc<Meter>,
-) -> Result<Stored, Failure> {
+) -> zhuji_storage::Result<(Metadata, Stored)> {
     let download = from.storage.download_stream(key, GetOptions::default()).await?;
     let source = download.metadata;
     let counter = Arc::clone(meter);
@@ -65,9 +69,9 @@ async fn stream(
             counter.bytes(bytes.len() as u64);
         }
     });
-    let stored = to.storage.upload_stream(target, pieces, like(&source)).await?;
-    check(&source, &stored)?;
-    Ok(stored)
+    let options = options.unwrap_or_else(|| like(&source));
+    let stored = to.storage.upload_stream(target, pieces, options).await?;
+    Ok((source, stored))
 }
 
 /// A large object that is not a file here comes down in parallel ranges into a file beside the notes, and goes on from it.
@@ -139,7 +143,7 @@ fn like(source: &Metadata) -> PutOptions {
     options
 }
 
-fn check(source: &Metadata, stored: &Stored) -> Result<(), Failure> {
+pub(crate) fn check(source: &Metadata, stored: &Stored) -> Result<(), Failure> {
     match (source.crc64, stored.crc64) {
         (Some(sent), Some(kept)) if sent != kept => Err(Failure::failed(format!(
             "the copy's CRC-64 is {kept}, that of the source {sent}; copy it again"
