@@ -28,6 +28,17 @@ pub enum DeploymentMode {
     Cloud,
 }
 
+impl DeploymentMode {
+    /// What this mode sets unless a setting says otherwise: variable and value.
+    pub fn defaults(self, env: AppEnv) -> Vec<(&'static str, &'static str)> {
+        let defaults = crate::platform::defaults(env, self);
+        defaults
+            .into_iter()
+            .map(|default| (default.name, default.value))
+            .collect()
+    }
+}
+
 /// Which part of the work this process does.
 #[derive(ConfigEnum, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
@@ -176,14 +187,25 @@ fn at_most(limits: &[(&str, Duration)], reader: &mut Reader<'_>) {
 
 /// The language model that modules may call.
 #[derive(Config, Clone, Debug)]
-#[config(title = "Language model", prefixes("LLM_"))]
+#[config(title = "Language model", prefixes("LLM_"), check = LlmConfig::check)]
 pub struct LlmConfig {
     /// The API key.
     #[config(env = "LLM_API_KEY")]
     pub api_key: Option<Secret>,
-    /// An OpenAI-compatible endpoint.
+    /// An OpenAI-compatible endpoint, `http` or `https`, with its version (`/v1`) or without.
     #[config(env = "LLM_BASE_URL", default = "https://api.deepseek.com")]
     pub base_url: Url,
+}
+
+impl LlmConfig {
+    fn check(&self, reader: &mut Reader<'_>) {
+        if !["http", "https"].contains(&self.base_url.scheme()) {
+            reader.problem(Problem::invalid(
+                "LLM_BASE_URL",
+                "it is neither http:// nor https://",
+            ));
+        }
+    }
 }
 
 /// For a module without settings.

@@ -4,6 +4,7 @@ mod compose;
 mod defaults;
 mod erased;
 mod life;
+mod refusals;
 mod settings;
 
 use std::ffi::OsString;
@@ -21,7 +22,8 @@ use crate::error::Error;
 use crate::isolated::{CHILD_COMMAND, IsolatedTask, run_child};
 use crate::module::{Manifest, Module};
 
-pub(crate) use compose::{Composition, Factories, migrate};
+pub(crate) use compose::{Composition, Factories, Operated, migrate};
+pub(crate) use defaults::defaults;
 pub(crate) use erased::{Configured, Of, Registered, Running};
 pub(crate) use life::runtime;
 pub(crate) use settings::{Settings, chosen_modules, collect, loader, read, schema};
@@ -115,7 +117,13 @@ impl Platform {
     /// Exit codes: 0 done, 1 work was cut off or a check failed, 2 wrong usage, 69 a dependency is missing,
     /// 70 the process could not be set up, 78 wrong settings.
     pub fn run(self) -> ExitCode {
-        let arguments: Vec<OsString> = std::env::args_os().collect();
+        self.run_from(std::env::args_os())
+    }
+
+    /// [`run`](Self::run) with other arguments than the process's own; the first one is the program's name. For a test
+    /// that is a service itself.
+    pub fn run_from(self, arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+        let arguments: Vec<OsString> = arguments.into_iter().collect();
         if arguments.get(1).is_some_and(|argument| argument == CHILD_COMMAND) {
             std::process::exit(self.run_isolated(&arguments[2..]));
         }
@@ -151,7 +159,7 @@ impl Platform {
             Command::Migrate => cli::migrate(&self, &args.set),
             Command::Config(ConfigCommand::Template { format }) => Ok(cli::template(&self, format)),
             Command::Config(command) => Ok(cli::config(&self, &args.set, &command)),
-            Command::Doctor { json } => cli::doctor(&self, &args.set, json),
+            Command::Doctor(arguments) => cli::doctor(&self, &args.set, &arguments),
             Command::Healthcheck { path } => Ok(cli::healthcheck(&self, &args.set, &path)),
             Command::Modules { json } => Ok(cli::modules(&self, &args.set, json)),
         }
