@@ -2,6 +2,8 @@
 
 pub mod conformance;
 mod http;
+pub mod module;
+mod offline;
 pub mod oss;
 mod ports;
 mod postgres;
@@ -11,6 +13,7 @@ mod redis;
 mod sts;
 
 pub use http::http_client;
+pub use offline::{LonelyNetwork, Offline, offline};
 pub use ports::free_port;
 pub use postgres::{
     DevCluster, PGBOUNCER_INSTALL_HINT, POSTGRES_INSTALL_HINT, PostgresOptions, TestDatabase, TestPgBouncer,

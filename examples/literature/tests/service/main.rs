@@ -3,9 +3,13 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod assistant;
 mod bad_input;
 mod cloud;
+mod combinations;
 mod interrupted;
+#[path = "../modes/mod.rs"]
+mod modes;
 mod operator;
 mod outages;
 mod refusals;

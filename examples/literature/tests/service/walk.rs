@@ -138,7 +138,7 @@ pub(crate) async fn walk(setup: &Setup) {
 }
 
 /// The redirect leads to the same bytes, without any credential of ours.
-async fn check_download(service: &Service, id: &str, content: &[u8]) {
+pub(crate) async fn check_download(service: &Service, id: &str, content: &[u8]) {
     let redirect = service
         .get(&format!("{LITERATURES}/{id}/pdf"))
         .await

@@ -75,13 +75,29 @@ impl Setup {
         self
     }
 
+    /// Another instance of the same service: the same settings, on a port of its own.
+    pub(crate) fn another_instance(&self) -> Self {
+        let port = free_port();
+        let other = Self {
+            dir: tempfile::tempdir().expect("a temporary directory"),
+            port,
+            variables: self.variables.clone(),
+            database: None,
+        };
+        let uploads = other.uploads();
+        other
+            .set("PORT", port.to_string())
+            .set("BASE_URL", format!("http://127.0.0.1:{port}"))
+            .set("STORAGE_LOCAL_DIR", uploads)
+    }
+
     pub(crate) fn uploads(&self) -> PathBuf {
         self.dir.path().join("uploads")
     }
 
     pub(crate) async fn start(&self) -> Service {
         install_crypto();
-        let mut child = Command::new(env!("CARGO_BIN_EXE_literature"))
+        let mut child = Command::new(program())
             .env_clear()
             .envs(self.variables.iter().map(|(name, value)| (name, value)))
             .current_dir(self.dir.path())
@@ -135,6 +151,11 @@ impl Setup {
             }
         }
     }
+}
+
+/// The service: as built along with the tests, unless `TEST_PROGRAM` names another build of it.
+fn program() -> OsString {
+    std::env::var_os("TEST_PROGRAM").unwrap_or_else(|| env!("CARGO_BIN_EXE_literature").into())
 }
 
 /// The HTTP clients of these tests bring no cryptography of their own.
@@ -237,6 +258,15 @@ impl Service {
         Answer::of(request.send().await.expect("an answer")).await
     }
 
+    pub(crate) async fn post_json(&self, path: &str, body: &Value) -> Answer {
+        let request = self
+            .client
+            .post(self.url(path))
+            .header(CONTENT_TYPE, "application/json");
+        let request = request.body(body.to_string());
+        Answer::of(request.send().await.expect("an answer")).await
+    }
+
     pub(crate) async fn call(&self, method: Method, path: &str) -> Answer {
         Answer::of(
             self.client
@@ -294,8 +324,13 @@ impl Service {
     }
 
     /// As `kill -TERM`; answers how it ended.
-    pub(crate) async fn terminate(mut self) -> ExitStatus {
+    pub(crate) async fn terminate(self) -> ExitStatus {
         self.signal(rustix::process::Signal::TERM);
+        self.ended().await
+    }
+
+    /// Waits until it has ended, and answers how.
+    pub(crate) async fn ended(mut self) -> ExitStatus {
         let start = Instant::now();
         loop {
             if let Some(status) = self.child.try_wait().expect("the child is ours") {
