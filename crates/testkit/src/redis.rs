@@ -41,7 +41,7 @@ impl TestRedis {
         blocking(|| Self::launch(true)).await
     }
 
-    fn launch(tls: bool) -> Result<Self, ServerError> {
+    pub(crate) fn launch(tls: bool) -> Result<Self, ServerError> {
         let scratch = Scratch::new("redis")?;
         let certificates = match tls {
             true => Some(Certificates::make(scratch.path())?),

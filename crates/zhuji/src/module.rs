@@ -159,6 +159,16 @@ impl Manifest {
         self.name
     }
 
+    /// The PostgreSQL schema of the module, whether or not it uses one.
+    pub const fn schema_name(&self) -> &'static str {
+        self.schema
+    }
+
+    /// Whether the module asks for this resource.
+    pub fn uses(&self, need: Need) -> bool {
+        self.needs_any(need)
+    }
+
     pub(crate) fn needs_any(&self, need: Need) -> bool {
         self.needs.contains(&need)
     }
