@@ -30,11 +30,17 @@ const FLOORS: &[(u8, &[&str])] = &[
     ),
     (2, &["zhuji-jobs"]),
     (3, &["zhuji"]),
-    (4, &["zhuji-cli", "literature", "quickstart"]),
+    (4, &["zhuji-cli", "literature", "quickstart", "aia", "pdf-text"]),
 ];
 
 /// Arrows within one floor that are meant: a derive macro and the crate that offers it are one thing in two packages.
-const WITHIN_A_FLOOR: &[(&str, &str)] = &[("zhuji-config", "zhuji-config-macros")];
+/// A service mounts modules, and modules share a reader of files.
+const WITHIN_A_FLOOR: &[(&str, &str)] = &[
+    ("zhuji-config", "zhuji-config-macros"),
+    ("literature", "aia"),
+    ("literature", "pdf-text"),
+    ("aia", "pdf-text"),
+];
 
 /// Stand beside the house and may look into every room.
 const TOOLS: &[&str] = &[TEST_KIT, "xtask"];

@@ -1,7 +1,7 @@
-//! The reference service: literature screening, one module on the platform.
+//! The reference service: literature screening and an AI assistant, two modules on the platform.
 //!
-//! What it can do is in [`asl`]; where its files, rows and jobs live is decided when it starts, by environment
-//! variables alone.
+//! What it can do is in [`asl`] and [`aia`]; which of them run, and where their files, rows and jobs live, is decided when
+//! it starts, by environment variables alone.
 
 mod asl;
 mod page;
@@ -12,6 +12,7 @@ use zhuji::Platform;
 fn main() -> ExitCode {
     Platform::builder(env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"))
         .module::<asl::Asl>()
+        .module::<aia::Aia>()
         .pages(page::routes())
         .run()
 }

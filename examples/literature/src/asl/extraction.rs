@@ -113,8 +113,7 @@ async fn extract(cx: &Context<AslConfig>, job: &ExtractPdf) -> Result<Outcome, J
     let limits = Limits {
         time: cx.config().extraction_time_limit,
         memory,
-        // JSON writes some characters as six; what is kept in the end is a fraction of this.
-        output: 6 * pdf::MAX_TEXT_BYTES as u64 + 4096,
+        output: pdf::MAX_OUTPUT_BYTES,
     };
     match cx.isolated().run(pdf::TASK.name, download.stream, limits).await {
         Ok(output) => Ok(Outcome::Read(serde_json::from_slice(&output)?)),

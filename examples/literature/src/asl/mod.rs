@@ -10,13 +10,13 @@ mod fixtures;
 mod import;
 mod list;
 mod owner;
-mod pdf;
 mod pdf_routes;
 mod record;
 mod sweep;
 mod total;
 
 use extraction::ExtractPdf;
+use pdf_text as pdf;
 use std::sync::Arc;
 use tokio::sync::Semaphore;
 use tracing::Instrument;

@@ -1,5 +1,11 @@
 //! Text and page count of a PDF, read in an isolated child process ([`TASK`]): a PDF is a program of sorts, and a
 //! broken one may loop, panic, recurse or ask for all memory. It then ends the child, and only marks its record.
+//!
+//! Not a module: what the modules that take PDFs share. Each declares [`TASK`] in its own manifest and runs it with its
+//! own limits.
+
+#[cfg(test)]
+mod fixtures;
 
 use pdf_extract::{Document, Object, OutputError, PlainTextOutput, output_doc_page};
 use serde::{Deserialize, Serialize};
@@ -8,29 +14,32 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use zhuji::IsolatedTask;
 
 /// Reads a PDF on standard input and writes its [`Text`] as JSON on standard output; an error is a sentence for
-/// the user of the record.
-pub(crate) const TASK: IsolatedTask = IsolatedTask {
+/// the user of the record. The output takes up to [`MAX_OUTPUT_BYTES`].
+pub const TASK: IsolatedTask = IsolatedTask {
     name: "pdf-text",
     run,
 };
 
 /// The most text that is kept of one PDF: about ten times the Bible.
-pub(crate) const MAX_TEXT_BYTES: usize = 20 * 1024 * 1024;
+pub const MAX_TEXT_BYTES: usize = 20 * 1024 * 1024;
+/// The most that [`TASK`] writes: JSON makes six bytes of some characters.
+pub const MAX_OUTPUT_BYTES: u64 = 6 * MAX_TEXT_BYTES as u64 + 4096;
 /// A PDF announces itself within this many bytes; viewers look no further either.
-pub(crate) const SNIFF_BYTES: usize = 1024;
+pub const SNIFF_BYTES: usize = 1024;
 
 /// What a PDF says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Text {
-    pub(crate) pages: u32,
+pub struct Text {
+    /// How many pages the document has.
+    pub pages: u32,
     /// At most [`MAX_TEXT_BYTES`]; a form feed between pages.
-    pub(crate) text: String,
+    pub text: String,
     /// Pages whose text could not be read while others could.
-    pub(crate) unreadable_pages: u32,
+    pub unreadable_pages: u32,
 }
 
 /// Whether the first bytes of a file are those of a PDF.
-pub(crate) fn sniff(start: &[u8]) -> bool {
+pub fn sniff(start: &[u8]) -> bool {
     start[..start.len().min(SNIFF_BYTES)]
         .windows(5)
         .any(|window| window == b"%PDF-")
@@ -45,8 +54,11 @@ fn run(input: &mut dyn Read) -> Result<Vec<u8>, String> {
     serde_json::to_vec(&text).map_err(|error| format!("the text could not be written: {error}"))
 }
 
-/// Reads the whole document.
-pub(crate) fn read(bytes: &[u8]) -> Result<Text, String> {
+/// Reads the whole document, in this process.
+///
+/// # Errors
+/// A sentence for the user: damaged, without pages, or protected by a password.
+pub fn read(bytes: &[u8]) -> Result<Text, String> {
     let document = catch_unwind(|| Document::load_mem(bytes)).unwrap_or_else(|_panic| {
         Err(pdf_extract::Error::InvalidStream(
             "its structure breaks the reader".into(),
@@ -154,7 +166,7 @@ fn broken(error: &pdf_extract::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::{Text, read, sniff};
-    use crate::asl::fixtures;
+    use crate::fixtures;
 
     #[test]
     fn a_textbook_gives_its_117_pages() {
