@@ -24,3 +24,17 @@ pub(crate) fn describe_all() {
         ),
     ]);
 }
+        Metric::counter(
+            "zhuji_admin_wrong_tokens_total",
+            "Wrong admin tokens; while there are too many, none is looked at",
+        ),
+        #[cfg(feature = "otel")]
+        Metric::counter(
+            "zhuji_otel_exported_spans_total",
+            "Spans that the collector has taken",
+        ),
+        #[cfg(feature = "otel")]
+        Metric::counter(
+            "zhuji_otel_dropped_spans_total",
+            "Spans that did not reach the collector, by reason",
+        ),

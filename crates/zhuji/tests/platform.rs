@@ -2,6 +2,8 @@
 
 #[path = "platform/jobs_pages.rs"]
 mod jobs_pages;
+#[path = "platform/status_page.rs"]
+mod status_page;
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};

@@ -13,7 +13,8 @@ use zhuji_cache::{Cache, CacheFactory};
 use zhuji_db_pool::{DbPool, MonitorGuard};
 use zhuji_health::{Check, HealthMonitor, Observation};
 use zhuji_jobs::{JobSet, Jobs, JobsFactory, WorkerHandle, WorkerSettings};
-use zhuji_logging::LogHandle;
+use zhuji_logging::{LogHandle, ServiceInfo};
+use zhuji_metrics::MetricsExporter;
 use zhuji_storage::{Storage, StorageFactory};
 
 use super::{Configured, Running, Settings};
@@ -22,7 +23,7 @@ use crate::context::Resources;
 use crate::error::{Error, ErrorKind};
 use crate::isolated::Isolated;
 use crate::module::{Manifest, Need};
-use crate::server::{Administered, admin, job_origin, tag_module, uploads};
+use crate::server::{AdminToken, Administered, admin, job_origin, tag_module, uploads};
 use crate::settings::Role;
 
 /// How long the start waits for the first health results before it calls itself ready all the same.
@@ -49,6 +50,17 @@ pub(crate) struct Composition {
 }
 
 /// The factories of a service, with the adapters that it registered besides the built-in ones.
+/// What an operator looks at and steers, besides the resources.
+pub(crate) struct Operated {
+    pub(crate) name: &'static str,
+    pub(crate) version: &'static str,
+    /// Without it there is nothing to look at.
+    pub(crate) token: Option<Arc<AdminToken>>,
+    pub(crate) log: LogHandle,
+    pub(crate) health: HealthMonitor,
+    pub(crate) metrics: MetricsExporter,
+}
+
 #[derive(Default)]
 pub(crate) struct Factories {
     pub(crate) storage: StorageFactory,
@@ -266,13 +278,7 @@ impl Composition {
     }
 
     /// All routes of the service.
-    pub(crate) fn router(
-        &self,
-        name: &'static str,
-        pages: Router,
-        settings: &Settings,
-        log: LogHandle,
-    ) -> Router {
+    pub(crate) fn router(&self, pages: Router, settings: &Settings, operated: Operated) -> Router {
         let mut router = Router::new();
         if settings.service.role != Role::Worker {
             router = router.merge(tag_module(pages, "pages"));
@@ -284,13 +290,30 @@ impl Composition {
                 router = router.merge(tag_module(uploads(storage), "storage"));
             }
         }
-        let administered = Administered {
+        let service = &settings.service;
+        let Operated {
             name,
-            base_url: settings.service.base_url.clone(),
+            version,
+            token,
+            log,
+            health,
+            metrics,
+        } = operated;
+        let administered = || Administered {
+            name,
+            facts: vec![
+                ("version", version.to_owned()),
+                ("mode", service.mode().as_str().to_owned()),
+                ("environment", service.env.as_str().to_owned()),
+                ("role", service.role.as_str().to_owned()),
+                ("modules", self.names().join(", ")),
+                ("instance", ServiceInfo::new(name, version).instance),
+            ],
+            base_url: service.base_url.clone(),
             log,
             jobs: self.shared.jobs.as_ref().map(Jobs::admin),
         };
-        let admin = admin(settings.service.admin_token.clone(), administered);
+        let admin = admin(token, administered);
         router
             .merge(tag_module(admin, "admin"))
             .layer(DefaultBodyLimit::max(
@@ -301,6 +324,10 @@ impl Composition {
     /// Starts the job workers, unless this process only answers requests.
     pub(crate) fn start_workers(&mut self, role: Role) {
         let Some(jobs) = self.shared.jobs.as_ref().filter(|_| role != Role::Web) else {
+            health,
+            metrics,
+            db: self.shared.db.clone(),
+            cache: self.shared.cache.clone(),
             return;
         };
         for module in &self.modules {

@@ -9,10 +9,11 @@ use tokio::net::TcpListener;
 use zhuji_logging::ServiceInfo;
 use zhuji_metrics::{MetricsExporter, MetricsListen};
 
-use super::{Composition, Platform, Settings, collect};
+use super::{Composition, Operated, Platform, Settings, collect};
 use crate::error::{Error, ErrorKind};
 use crate::meters;
-use crate::server::{App, Endpoints, Listener, listen};
+use crate::otel::{self, Traces};
+use crate::server::{AdminToken, App, Endpoints, Listener, listen};
 use crate::shutdown::{Budget, Signals};
 
 /// Of what is left of the budget after the drain delay, requests and jobs may use this much.
@@ -46,14 +47,13 @@ async fn run(platform: Platform, settings: Settings) -> Result<ExitCode, Error> 
     let mut signals = Signals::install().map_err(|error| {
         Error::new(ErrorKind::Process, "the signal handlers could not be installed").because(error)
     })?;
-    let log = zhuji_logging::init(&settings.log, service_info(&platform, &settings))
-        .map_err(|error| Error::new(ErrorKind::Process, "the log could not be set up").because(error))?;
+    let (log, traces) = otel::init(&settings.log, &settings.otel, service_info(&platform, &settings))?;
     zhuji_logging::install_panic_hook();
     let exporter = MetricsExporter::install(platform.name, platform.version)
         .map_err(|error| Error::new(ErrorKind::Process, "the metrics could not be set up").because(error))?;
 
     meters::describe_all();
-    let outcome = live(platform, settings, &log, exporter, &mut signals).await;
+    let outcome = live(platform, settings, &log, traces, exporter, &mut signals).await;
     if let Err(error) = &outcome {
         tracing::error!(error = %error, "the service could not be started");
     }
@@ -66,14 +66,17 @@ async fn live(
     mut settings: Settings,
     log: &zhuji_logging::LogHandle,
     exporter: MetricsExporter,
+    traces: Traces,
     signals: &mut Signals,
 ) -> Result<ExitCode, Error> {
     let shared_port = settings.metrics.listen == MetricsListen::Same;
     let endpoints = |metrics| {
+    let admin_token = settings.service.admin_token.clone();
+    let admin_token = admin_token.map(|token| Arc::new(AdminToken::new(token)));
         Arc::new(Endpoints {
             metrics,
             log: Some(log.clone()),
-            admin_token: settings.service.admin_token.clone(),
+            admin_token: admin_token.clone(),
             ..Endpoints::default()
         })
     };
@@ -82,7 +85,7 @@ async fn live(
     // The listener opens first: probes get an answer while migrations run.
     let socket = bind(&settings.service.host, settings.service.port, "PORT").await?;
     let listener = start(socket, app.clone(), &settings)?;
-    let operator = endpoints(Some(exporter));
+    let operator = endpoints(Some(exporter.clone()));
     let metrics_listener = match settings.metrics.listen {
         MetricsListen::Address(address) => {
             let app = App::new(operator.clone(), settings.http.body_idle_timeout);
@@ -106,7 +109,15 @@ async fn live(
         }
     };
     let health = service.start_health(platform.version).await;
-    let router = service.router(platform.name, platform.pages, &settings, log.clone());
+    let operated = Operated {
+        name: platform.name,
+        version: platform.version,
+        token: admin_token,
+        log: log.clone(),
+        health: health.clone(),
+        metrics: exporter,
+    };
+    let router = service.router(platform.pages, &settings, operated);
     service.start_workers(settings.service.role);
     // A second `set` can't happen: both cells are made above.
     let _ = public.health.set(health.clone());
@@ -127,7 +138,10 @@ async fn live(
         health.mark_draining();
         app.drain();
         tokio::time::sleep(settings.service.drain_delay.min(budget.left().mul_f64(0.5))).await;
-        stop(service, listener, metrics_listener, health, budget).await
+        let clean = stop(service, listener, metrics_listener, health, budget).await;
+        // What the last requests and jobs have left behind. A collector that is away must not cost the clean end.
+        traces.flush(budget.phase(0.5)).await;
+        clean
     };
     let clean = tokio::select! {
         clean = orderly => clean,

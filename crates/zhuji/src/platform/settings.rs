@@ -12,6 +12,7 @@ use super::defaults::defaults;
 use super::{Configured, Platform};
 use crate::error::{Error, ErrorKind};
 use crate::module::{Manifest, Need};
+use crate::otel::OtelConfig;
 use crate::settings::{AppEnv, DeploymentMode, HttpConfig, LlmConfig, SelectionConfig, ServiceConfig};
 
 /// Everything that was configured, and the chosen modules.
@@ -21,6 +22,7 @@ pub(crate) struct Settings {
     pub(crate) llm: LlmConfig,
     pub(crate) log: LogConfig,
     pub(crate) metrics: MetricsConfig,
+    pub(crate) otel: OtelConfig,
     pub(crate) storage: StorageConfig,
     pub(crate) db: DbConfig,
     pub(crate) cache: CacheConfig,
@@ -123,6 +125,7 @@ pub(crate) fn read(platform: &Platform, loader: &mut Loader) -> Option<Settings>
     let db = loader.load::<DbConfig>();
     let cache = loader.load::<CacheConfig>();
     let jobs = loader.load::<JobsConfig>();
+    let otel = loader.load::<OtelConfig>();
     let llm = loader.load::<LlmConfig>();
     let factories = &platform.factories;
     let kinds = [
@@ -166,6 +169,7 @@ pub(crate) fn schema(platform: &Platform) -> Schema {
     let mut loader = Loader::new(Sources::empty());
     // Read from nothing: what is missing is no problem here, only the description counts.
     read(platform, &mut loader);
+        otel: otel?,
     loader.schema().clone()
 }
 

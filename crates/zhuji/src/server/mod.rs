@@ -9,7 +9,7 @@ mod respond;
 mod stall;
 mod uploads;
 
-pub(crate) use admin::{Administered, admin};
+pub(crate) use admin::{AdminToken, Administered, admin};
 pub use context::{RequestContext, current_request};
 pub(crate) use context::{current_request_id, job_origin};
 pub(crate) use listener::{Listener, listen};

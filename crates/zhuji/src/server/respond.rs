@@ -17,15 +17,16 @@ use http::{Method, StatusCode};
 use hyper::body::Incoming;
 use tower::ServiceExt;
 use tracing::{Instrument, Span, field};
-use zhuji_config::Secret;
 use zhuji_health::HealthMonitor;
 use zhuji_logging::{LogHandle, RequestId, TraceContext};
 use zhuji_metrics::MetricsExporter;
 
+use super::admin::AdminToken;
 use super::body::GuardedBody;
 use super::context::RequestContext;
 use super::operator;
 use crate::http::Problem;
+use crate::otel::{self, Answered};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// When to come back while the modules are coming up.
@@ -38,7 +39,7 @@ pub(crate) struct Endpoints {
     pub(crate) health: OnceLock<HealthMonitor>,
     pub(crate) metrics: Option<MetricsExporter>,
     pub(crate) log: Option<LogHandle>,
-    pub(crate) admin_token: Option<Secret>,
+    pub(crate) admin_token: Option<Arc<AdminToken>>,
 }
 
 /// Everything that answers on one listener. Cheap to clone.
@@ -116,14 +117,17 @@ impl App {
 
 async fn route(router: Router, request: Request, request_id: String) -> Response {
     let started = Instant::now();
-    let trace = TraceContext::accept(request.headers().get(&TRACEPARENT));
+    let caller = request.headers().get(&TRACEPARENT).and_then(TraceContext::parse);
+    let trace = caller.map_or_else(TraceContext::new, |caller| caller.child());
     let span = tracing::info_span!(
         "request",
         module = field::Empty,
         trace_id = %trace.trace_id(),
         span_id = %trace.span_id(),
         request_id = %request_id,
+        traceparent = caller.map(field::display),
     );
+    let trace = otel::decided(&span, trace);
     let method = request.method().clone();
     let path = request.uri().path().to_owned();
     let answered = async {
@@ -213,6 +217,17 @@ fn report(method: &Method, path: &str, response: &Response, elapsed: Duration) {
     // Microseconds are as fine as anybody reads.
     let duration_ms = elapsed.as_micros() as f64 / 1000.0;
     let status = status.as_u16();
+    otel::answered(
+        &Span::current(),
+        Answered {
+            method,
+            path,
+            route: routed
+                .and_then(|routed| routed.route.as_ref())
+                .map(MatchedPath::as_str),
+            status: response.status(),
+        },
+    );
     if status >= 500 {
         tracing::warn!(method, path, route, status, duration_ms, "request");
     } else {

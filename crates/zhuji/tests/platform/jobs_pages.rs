@@ -8,12 +8,12 @@ use serde_json::{Value, json};
 
 use super::Service;
 
-const TOKEN: &str = "open-sesame-and-close-again";
+pub(super) const TOKEN: &str = "open-sesame-and-close-again";
 const HOSTILE: &str = "%3Cscript%3Ealert(%221%22)%3C%2Fscript%3E";
 const FORM: &str = "application/x-www-form-urlencoded";
 
 /// A browser: a cookie, pages, and forms of pages.
-struct Browser<'a> {
+pub(super) struct Browser<'a> {
     service: &'a Service,
     cookie: String,
 }
@@ -33,7 +33,7 @@ impl Browser<'_> {
         (answer.status(), answer.text().await.expect("a page"))
     }
 
-    async fn page(&self, path: &str) -> String {
+    pub(super) async fn page(&self, path: &str) -> String {
         let (status, page) = self.get(path).await;
         assert_eq!(status, StatusCode::OK, "{path}: {page}");
         page
@@ -60,7 +60,7 @@ impl Browser<'_> {
     }
 
     /// Follows the redirect of a form that was accepted, and answers the page.
-    async fn submit(&self, path: &str, fields: &str) -> String {
+    pub(super) async fn submit(&self, path: &str, fields: &str) -> String {
         let body = format!("form={}&{fields}", self.form_token().await);
         let answer = self.post_from(&self.service.url(""), path, &body).await;
         let (status, next) = (answer.status(), answer.headers().get(LOCATION).cloned());
@@ -76,7 +76,7 @@ impl Browser<'_> {
 }
 
 impl Service {
-    async fn login(&self, origin: &str, token: &str, next: &str) -> Response {
+    pub(super) async fn login(&self, origin: &str, token: &str, next: &str) -> Response {
         let request = self
             .client
             .post(self.url("/admin/login"))
@@ -89,7 +89,7 @@ impl Service {
             .expect("an answer")
     }
 
-    async fn browser(&self) -> Browser<'_> {
+    pub(super) async fn browser(&self) -> Browser<'_> {
         let answer = self.login(&self.url(""), TOKEN, "/admin/jobs").await;
         assert_eq!(answer.status(), StatusCode::SEE_OTHER);
         assert_eq!(answer.headers()[LOCATION], "/admin/jobs");
@@ -106,7 +106,7 @@ impl Service {
     }
 
     /// As a machine.
-    async fn json(&self, path: &str) -> Value {
+    pub(super) async fn json(&self, path: &str) -> Value {
         let answer = self
             .client
             .get(self.url(path))

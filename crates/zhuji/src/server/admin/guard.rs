@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::{Body, to_bytes};
 use axum::extract::{FromRequest, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Redirect, Response};
-use http::header::{ACCEPT, AUTHORIZATION, HOST, ORIGIN, SET_COOKIE};
+use http::header::{ACCEPT, AUTHORIZATION, HOST, ORIGIN, RETRY_AFTER, SET_COOKIE};
 use http::{HeaderMap, Method, StatusCode};
 use jiff::Timestamp;
 use url::{Url, form_urlencoded};
@@ -15,7 +16,8 @@ use url::{Url, form_urlencoded};
 use super::markup::markup;
 use super::page::{self, Page};
 use super::session::{Session, Sessions};
-use super::{Admin, equal_in_constant_time, is_admin};
+use super::token::Shown;
+use super::{Admin, status};
 use crate::http::Problem;
 
 /// Room for the fields of our largest form.
@@ -47,9 +49,10 @@ pub(super) async fn guard(State(admin): State<Arc<Admin>>, mut request: Request,
     let headers = request.headers();
     let (html, now, https) = (wants_html(headers), Timestamp::now(), is_https(&admin, headers));
     let session = admin.sessions.read(headers, now);
-    let session = match session {
-        _ if is_admin(Some(&admin.token), headers) => None,
-        Some(session) if !headers.contains_key(AUTHORIZATION) => Some(session),
+    let session = match (admin.token.in_headers(headers), session) {
+        (Shown::Right, _) => None,
+        (Shown::Nothing, Some(session)) if !headers.contains_key(AUTHORIZATION) => Some(session),
+        (Shown::TooMany(wait), _) => return throttled(wait),
         _ if html => {
             // Back to what was asked for, if it can be asked for again.
             let asked = request
@@ -76,7 +79,12 @@ pub(super) async fn guard(State(admin): State<Arc<Admin>>, mut request: Request,
             &Problem::forbidden("This form does not come from this service's pages."),
         );
     }
-    let renewed = session.as_ref().and_then(|session| session.renewed(now));
+    // A page that loads itself again is no sign of a person.
+    let by_itself = request.uri().query() == Some(status::BY_ITSELF);
+    let renewed = session
+        .as_ref()
+        .filter(|_| !by_itself)
+        .and_then(|session| session.renewed(now));
     request.extensions_mut().insert(Visit { session, html, page });
     let mut response = next.run(request).await;
     if let Some(renewed) = renewed.filter(|_| !response.headers().contains_key(SET_COOKIE)) {
@@ -109,15 +117,18 @@ pub(super) async fn login(State(admin): State<Arc<Admin>>, request: Request) -> 
         .map(String::as_str)
         .filter(|next| is_ours(next))
         .unwrap_or("/admin");
-    let given = fields.get("token").map(|token| token.trim()).unwrap_or_default();
-    if !equal_in_constant_time(given.as_bytes(), admin.token.expose().as_bytes()) {
-        tracing::warn!("a login with a wrong admin token");
-        return door(
-            &admin,
-            StatusCode::UNAUTHORIZED,
-            next,
-            Some("That is not the token."),
-        );
+    let given = fields.get("token").map(String::as_str).unwrap_or_default();
+    match admin.token.show(given) {
+        Shown::Right => {}
+        Shown::TooMany(wait) => {
+            let complaint = format!("Too many wrong tokens. Try again in {} s.", seconds(wait));
+            let page = door(&admin, StatusCode::TOO_MANY_REQUESTS, next, Some(&complaint));
+            return ([(RETRY_AFTER, seconds(wait).to_string())], page).into_response();
+        }
+        _ => {
+            let complaint = Some("That is not the token.");
+            return door(&admin, StatusCode::UNAUTHORIZED, next, complaint);
+        }
     }
     tracing::info!("an operator logged in");
     let cookie = admin
@@ -129,6 +140,19 @@ pub(super) async fn login(State(admin): State<Arc<Admin>>, request: Request) -> 
 pub(super) async fn logout(State(admin): State<Arc<Admin>>, headers: HeaderMap, _: Posted) -> Response {
     let cookie = Sessions::no_cookie(is_https(&admin, &headers));
     ([(SET_COOKIE, cookie)], Redirect::to("/admin/login")).into_response()
+}
+
+fn throttled(wait: Duration) -> Response {
+    let detail =
+        "There were too many wrong tokens in the last minute; none is looked at until `retry-after`.";
+    Problem::new(StatusCode::TOO_MANY_REQUESTS, detail)
+        .header(RETRY_AFTER, seconds(wait).into())
+        .into_response()
+}
+
+/// Whole ones, and enough of them.
+fn seconds(wait: Duration) -> u64 {
+    wait.as_secs() + 1
 }
 
 /// The login form.

@@ -79,7 +79,16 @@ macro_rules! escaped {
         }
     )*};
 }
-escaped!(str, String, u32, u64, i16, zhuji_jobs::JobId, jiff::Timestamp);
+escaped!(
+    str,
+    String,
+    u32,
+    u64,
+    usize,
+    i16,
+    zhuji_jobs::JobId,
+    jiff::Timestamp
+);
 
 struct Escape<'a, 'b>(&'a mut fmt::Formatter<'b>);
 

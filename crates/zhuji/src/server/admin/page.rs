@@ -31,7 +31,7 @@ pub(super) async fn style() -> Response {
 pub(super) async fn harden(request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
     let headers = response.headers_mut();
-    headers.insert(CONTENT_SECURITY_POLICY, POLICY);
+    headers.entry(CONTENT_SECURITY_POLICY).or_insert(POLICY);
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
     // With `no-referrer` browsers would also hide where a form comes from.
@@ -54,8 +54,20 @@ pub(super) struct Page {
 impl Page {
     /// A page for somebody who is logged in.
     pub(super) fn answer(&self, status: StatusCode, title: &str, content: Markup) -> Response {
+        self.answer_with(Markup::default(), status, title, content)
+    }
+
+    /// The same with something more in its head.
+    pub(super) fn answer_with(
+        &self,
+        head: Markup,
+        status: StatusCode,
+        title: &str,
+        content: Markup,
+    ) -> Response {
         let body = markup!(
-            "<header><nav><strong>{}</strong><a href=\"/admin/jobs\">Jobs</a></nav>{}</header><main>{}</main>",
+            "<header><nav><strong>{}</strong><a href=\"/admin\">Status</a>\
+             <a href=\"/admin/jobs\">Jobs</a></nav>{}</header><main>{}</main>",
             self.service,
             self.form_token.is_some().then(|| self.button(
                 "/admin/logout",
@@ -66,7 +78,7 @@ impl Page {
             )),
             content
         );
-        document(status, self.service, title, body)
+        document_with(head, status, self.service, title, body)
     }
 
     /// A form of one button.
@@ -123,14 +135,19 @@ impl Page {
 
 /// A whole document.
 pub(super) fn document(status: StatusCode, service: &str, title: &str, body: Markup) -> Response {
+    document_with(Markup::default(), status, service, title, body)
+}
+
+fn document_with(head: Markup, status: StatusCode, service: &str, title: &str, body: Markup) -> Response {
     let html = markup!(
         "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\">\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\
          <meta name=\"robots\" content=\"noindex\"><title>{} · {}</title>\
-         <link rel=\"icon\" href=\"data:,\"><link rel=\"stylesheet\" href=\"/admin/style.css\"></head>\
+         <link rel=\"icon\" href=\"data:,\"><link rel=\"stylesheet\" href=\"/admin/style.css\">{}</head>\
          <body>{}</body></html>",
         title,
         service,
+        head,
         body
     );
     let kind = HeaderValue::from_static("text/html; charset=utf-8");

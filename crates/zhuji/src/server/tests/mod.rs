@@ -14,7 +14,7 @@ use tokio::net::{TcpListener, TcpStream};
 use zhuji_config::Secret;
 use zhuji_health::HealthMonitor;
 
-use super::{App, Endpoints, Listener, listen};
+use super::{AdminToken, App, Endpoints, Listener, listen};
 use crate::settings::HttpConfig;
 
 struct TestServer {
@@ -32,7 +32,7 @@ impl TestServer {
             ..HttpConfig::default()
         };
         let endpoints = Arc::new(Endpoints {
-            admin_token: Some(Secret::new("the-token")),
+            admin_token: Some(Arc::new(AdminToken::new(Secret::new("the-token")))),
             ..Endpoints::default()
         });
         let app = App::new(endpoints.clone(), config.body_idle_timeout);

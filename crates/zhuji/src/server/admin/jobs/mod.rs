@@ -3,7 +3,7 @@
 mod list;
 mod one;
 mod overview;
-mod words;
+pub(super) mod words;
 
 use std::sync::Arc;
 use std::time::Duration;

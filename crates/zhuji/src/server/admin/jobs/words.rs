@@ -11,7 +11,7 @@ use crate::server::admin::markup::{Markup, markup};
 const LONGEST_DATA: usize = 32 << 10;
 
 /// `3 min ago`, `in 2 h`; the exact time on demand.
-pub(super) fn time(time: Timestamp, now: Timestamp) -> Markup {
+pub(in crate::server::admin) fn time(time: Timestamp, now: Timestamp) -> Markup {
     let seconds = time.as_second() - now.as_second();
     let span = span(Duration::from_secs(seconds.unsigned_abs()));
     let text = match seconds {
@@ -29,7 +29,7 @@ pub(super) fn time(time: Timestamp, now: Timestamp) -> Markup {
 }
 
 /// The largest unit that fits.
-pub(super) fn span(span: Duration) -> String {
+pub(in crate::server::admin) fn span(span: Duration) -> String {
     match span.as_secs() {
         0 => format!("{} ms", span.as_millis()),
         seconds @ ..120 => format!("{seconds} s"),
