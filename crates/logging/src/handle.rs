@@ -9,6 +9,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::filter::LogFilter;
+use crate::recent::{Recent, RecentError};
 
 type Apply =
     Box<dyn Fn(EnvFilter) -> std::result::Result<(), tracing_subscriber::reload::Error> + Send + Sync>;
@@ -26,6 +27,7 @@ struct Inner {
     /// Wakes the thread that puts the configured filter back.
     changed: Condvar,
     lost: Arc<AtomicU64>,
+    recent: Recent,
     /// Whether records of the `log` crate come through us, too.
     bridged: AtomicBool,
 }
@@ -38,7 +40,7 @@ struct State {
 }
 
 impl LogHandle {
-    pub(crate) fn new(apply: Apply, configured: LogFilter, lost: Arc<AtomicU64>) -> Self {
+    pub(crate) fn new(apply: Apply, configured: LogFilter, lost: Arc<AtomicU64>, recent: Recent) -> Self {
         let state = State {
             current: configured.clone(),
             returns_at: None,
@@ -51,6 +53,7 @@ impl LogHandle {
                 state: Mutex::new(state),
                 changed: Condvar::new(),
                 lost,
+                recent,
                 bridged: AtomicBool::new(false),
             }),
         }
@@ -101,6 +104,11 @@ impl LogHandle {
         self.inner.lock().current.as_str().to_owned()
     }
 
+    /// The filter of the settings, which comes back.
+    pub fn configured_filter(&self) -> &str {
+        self.inner.configured.as_str()
+    }
+
     /// Time until the configured filter comes back by itself.
     pub fn returns_in(&self) -> Option<Duration> {
         self.inner
@@ -112,6 +120,12 @@ impl LogHandle {
     /// Lines that could not be written, because the reader of stdout is gone or the disk is full.
     pub fn lost_lines(&self) -> u64 {
         self.inner.lost.load(Ordering::Relaxed)
+    }
+
+    /// What went wrong last, the newest first: events of level `error`, and answers of 500 and above. The last 50 that the
+    /// filter let through are kept.
+    pub fn recent_errors(&self) -> Vec<RecentError> {
+        self.inner.recent.list()
     }
 
     /// Makes sure that everything logged so far has left the process. Lines are written at once, so there is little

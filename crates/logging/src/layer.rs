@@ -15,6 +15,7 @@ use tracing_subscriber::registry::LookupSpan;
 use crate::fields::Fields;
 use crate::json::Json;
 use crate::pretty::Pretty;
+use crate::recent::Recent;
 
 /// Everything there is to say about one event.
 pub(crate) struct Entry<'a> {
@@ -52,6 +53,7 @@ pub struct LogLayer<W> {
     pub(crate) writer: W,
     /// Lines that the writer refused.
     pub(crate) lost: Arc<AtomicU64>,
+    pub(crate) recent: Recent,
 }
 
 impl<W> fmt::Debug for LogLayer<W> {
@@ -60,6 +62,11 @@ impl<W> fmt::Debug for LogLayer<W> {
             .field("shape", &self.shape)
             .finish_non_exhaustive()
     }
+}
+
+/// Fields of spans that are there for an exporter of traces. A line names its trace in fields of its own.
+fn is_for_exporters(name: &str) -> bool {
+    name == "traceparent" || name.starts_with("otel.")
 }
 
 thread_local! {
@@ -77,6 +84,7 @@ where
         // Before any lock: the values' own `Debug` code runs here.
         let mut fields = Fields::default();
         attributes.record(&mut fields);
+        fields.list.retain(|(name, _)| !is_for_exporters(name));
         if let Some(span) = context.span(id) {
             span.extensions_mut().insert(fields);
         }
@@ -85,6 +93,7 @@ where
     fn on_record(&self, id: &Id, record: &Record<'_>, context: Context<'_, S>) {
         let mut new = Fields::default();
         record.record(&mut new);
+        new.list.retain(|(name, _)| !is_for_exporters(name));
         let Some(span) = context.span(id) else { return };
         let mut extensions = span.extensions_mut();
         if let Some(fields) = extensions.get_mut::<Fields>() {
@@ -110,6 +119,7 @@ where
             event: &fields,
             spans: &spans,
         };
+        self.recent.note(&entry);
         let mut line = LINE.try_with(Cell::take).unwrap_or_default();
         line.clear();
         let line = match &self.shape {

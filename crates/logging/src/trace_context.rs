@@ -135,6 +135,17 @@ impl TraceContext {
         self.flags & SAMPLED != 0
     }
 
+    /// The same, with the decision whether the trace is recorded.
+    #[must_use]
+    pub fn with_sampled(self, sampled: bool) -> Self {
+        let flags = if sampled {
+            self.flags | SAMPLED
+        } else {
+            self.flags & !SAMPLED
+        };
+        Self { flags, ..self }
+    }
+
     /// The header to send on: this context as the parent of whoever receives it.
     pub fn to_traceparent(&self) -> String {
         self.to_string()
@@ -187,6 +198,8 @@ mod tests {
         assert!(context.sampled());
         assert_eq!(context.child().trace_id(), context.trace_id());
         assert_ne!(context.child().span_id(), context.span_id());
+        assert!(!context.with_sampled(false).child().sampled());
+        assert_eq!(context.with_sampled(false).with_sampled(true), context);
     }
 
     #[test]
