@@ -5,9 +5,11 @@ use std::time::{Duration, Instant};
 
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Row};
+use tracing::{Instrument, Span, field};
 
 use crate::conn::Side;
 use crate::error::{Error, ErrorKind, Phase, Result};
+use crate::lasting::changes_session;
 use crate::scope::Scope;
 use crate::shared::Shared;
 use crate::slow;
@@ -63,6 +65,12 @@ impl ParameterTypes {
         if let Some(statements) = known.get_mut(&scope) {
             statements.remove(sql);
         }
+    }
+}
+
+fn note_failure<T>(trace: &Span, result: &Result<T>) {
+    if let Err(error) = result {
+        trace.record("otel.status_message", field::debug(error.kind()));
     }
 }
 
@@ -122,18 +130,21 @@ impl Lane<'_> {
     /// Several statements without parameters.
     pub(crate) async fn batch_execute(&self, sql: &str) -> Result<()> {
         let started = Instant::now();
-        let result = self.run_batch(sql).await;
+        let trace = self.trace("execute", sql);
+        let result = self.run_batch(sql).instrument(trace.clone()).await;
+        note_failure(&trace, &result);
         self.note_if_slow(started, sql, || None);
         result
     }
 
     async fn run_batch(&self, sql: &str) -> Result<()> {
-        if self.in_transaction {
-            return self.guarded("execute", self.client.batch_execute(sql)).await;
+        if self.is_pooled() {
+            self.refuse_lasting("execute", sql)?;
+        } else if !self.in_transaction || changes_session(sql) {
+            // Outside of a transaction a function may have been called that changed a setting: better once too often.
+            self.mark_dirty();
         }
-        if !self.is_pooled() {
-            // It may have left a transaction open or changed a setting.
-            self.side.dirty.store(true, Ordering::Relaxed);
+        if self.in_transaction || !self.is_pooled() {
             return self.guarded("execute", self.client.batch_execute(sql)).await;
         }
         match &*self.scope.set_local() {
@@ -148,16 +159,43 @@ impl Lane<'_> {
 
     async fn run(&self, operation: &'static str, want: Want, sql: &str, params: Params<'_>) -> Result<Got> {
         let started = Instant::now();
-        let result = match self.is_pooled() {
-            true => self.run_unnamed(operation, want, sql, params).await,
-            false => self.run_named(started, operation, want, sql, params).await,
+        let trace = self.trace(operation, sql);
+        let ran = async {
+            match self.is_pooled() {
+                true => self.run_unnamed(operation, want, sql, params).await,
+                false => self.run_named(started, operation, want, sql, params).await,
+            }
         };
+        let result = ran.instrument(trace.clone()).await;
+        note_failure(&trace, &result);
         self.note_if_slow(started, sql, || match &result {
             Ok(Got::Rows(rows)) => Some(rows.len() as u64),
             Ok(Got::Count(count)) => Some(*count),
             Err(_) => None,
         });
         result
+    }
+
+    /// For an exporter of traces.
+    fn trace(&self, operation: &'static str, sql: &str) -> Span {
+        let span = tracing::debug_span!(
+            "database",
+            db.system.name = "postgresql",
+            db.namespace = self.scope.schema.as_deref(),
+            db.operation.name = operation,
+            db.query.text = field::Empty,
+            otel.kind = "client",
+            otel.name = field::Empty,
+            otel.status_message = field::Empty,
+        );
+        if !span.is_disabled() {
+            let shape = slow::shape(sql);
+            let verb = shape.split(|c: char| !c.is_alphanumeric()).next();
+            let name = verb.filter(|verb| !verb.is_empty()).unwrap_or(operation);
+            span.record("otel.name", name);
+            span.record("db.query.text", shape.as_str());
+        }
+        span
     }
 
     fn note_if_slow(&self, started: Instant, sql: &str, rows: impl FnOnce() -> Option<u64>) {
@@ -180,9 +218,6 @@ impl Lane<'_> {
         sql: &str,
         params: Params<'_>,
     ) -> Result<Got> {
-        if !self.in_transaction && changes_session(sql) {
-            self.side.dirty.store(true, Ordering::Relaxed);
-        }
         let first = self
             .guarded_since(started, operation, self.run_prepared(&want, sql, params))
             .await;
@@ -199,15 +234,39 @@ impl Lane<'_> {
         }
     }
 
+    /// The session is put back as it was before anyone else gets it.
+    fn mark_dirty(&self) {
+        self.side.dirty.store(true, Ordering::Relaxed);
+    }
+
+    fn refuse_lasting(&self, operation: &'static str, sql: &str) -> Result<()> {
+        if !changes_session(sql) {
+            return Ok(());
+        }
+        let reason = "the statement changes the session, which a pooled connection shares with others: \
+                      use a transaction with SET LOCAL, or DATABASE_URL without a pooler";
+        Err(Error::new(
+            ErrorKind::Unsupported,
+            operation,
+            self.subject(),
+            reason,
+        ))
+    }
+
     async fn run_prepared(&self, want: &Want, sql: &str, params: Params<'_>) -> Driver<Got> {
-        let statement = match self.side.statements.get(self.scope.id(), sql) {
-            Some(statement) => statement,
+        let (statement, lasting) = match self.side.statements.get(self.scope.id(), sql) {
+            Some(kept) => kept,
             None => {
                 let statement = self.client.prepare(sql).await?;
-                self.side.statements.put(self.scope.id(), sql, statement.clone());
-                statement
+                // Looked at once, and kept with the statement.
+                let kept = (statement, changes_session(sql));
+                self.side.statements.put(self.scope.id(), sql, kept.clone());
+                kept
             }
         };
+        if lasting {
+            self.mark_dirty();
+        }
         Ok(match want {
             Want::Rows => Got::Rows(self.client.query(&statement, params).await?),
             Want::Count => Got::Count(self.client.execute(&statement, params).await?),
@@ -222,20 +281,17 @@ impl Lane<'_> {
         sql: &str,
         params: Params<'_>,
     ) -> Result<Got> {
-        if !self.in_transaction && changes_session(sql) {
-            let reason = "the statement changes the session, which a pooled connection shares with others: \
-                          use a transaction with SET LOCAL, or DATABASE_URL without a pooler";
-            return Err(Error::new(
-                ErrorKind::Unsupported,
-                operation,
-                self.subject(),
-                reason,
-            ));
+        let scope = self.scope.id();
+        // What is known was let through before.
+        let mut types = self.shared.types.get(scope, sql);
+        if types.is_none() {
+            self.refuse_lasting(operation, sql)?;
+            if params.is_empty() {
+                let none: Arc<[Type]> = Arc::from([]);
+                self.shared.types.put(scope, sql, Arc::clone(&none));
+                types = Some(none);
+            }
         }
-        let mut types = match params {
-            [] => Some(Arc::from([])),
-            _ => self.shared.types.get(self.scope.id(), sql),
-        };
         // Alone, one round trip needs no transaction. A search path or a second round trip does.
         let wrap = !self.in_transaction && (types.is_none() || !self.scope.is_default());
         if !wrap {
@@ -415,61 +471,5 @@ fn is_stale(error: &Error) -> bool {
             .reason()
             .starts_with("cached plan must not change result type"),
         _ => false,
-    }
-}
-
-/// Whether a statement may outlive itself: a transaction left open, a setting, a subscription, a lock.
-fn changes_session(sql: &str) -> bool {
-    const WORDS: [&str; 14] = [
-        "set",
-        "reset",
-        "begin",
-        "start",
-        "listen",
-        "unlisten",
-        "declare",
-        "prepare",
-        "deallocate",
-        "load",
-        "discard",
-        "create temp",
-        "create temporary",
-        "select pg_advisory_lock",
-    ];
-    let sql = sql.trim_start().as_bytes();
-    WORDS.iter().any(|word| {
-        let word = word.as_bytes();
-        sql.len() >= word.len()
-            && sql[..word.len()].eq_ignore_ascii_case(word)
-            && !sql
-                .get(word.len())
-                .is_some_and(|next| next.is_ascii_alphanumeric() || *next == b'_')
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::changes_session;
-
-    #[test]
-    fn statements_that_outlive_themselves_are_known() {
-        for sql in [
-            "SET x = 1",
-            "  begin",
-            "LISTEN c",
-            "Create Temp Table t()",
-            "select pg_advisory_lock(1)",
-        ] {
-            assert!(changes_session(sql), "{sql}");
-        }
-        for sql in [
-            "SELECT 1",
-            "settle",
-            "UPDATE t SET a = 1",
-            "select setval('s', 1)",
-            "",
-        ] {
-            assert!(!changes_session(sql), "{sql}");
-        }
     }
 }

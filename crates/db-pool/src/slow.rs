@@ -1,4 +1,4 @@
-//! What the log says of a slow statement: its shape, never its values.
+//! What the log and the traces say of a statement: its shape, never its values.
 
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ pub(crate) fn report(sql: &str, took: Duration, rows: Option<u64>, schema: Optio
 
 /// The statement without literals and comments, blanks as one, lists of values as one value: the same for all
 /// statements that differ in their values only.
-fn shape(sql: &str) -> String {
+pub(crate) fn shape(sql: &str) -> String {
     let mut out = Shape::default();
     let mut rest = sql;
     while let Some(first) = rest.chars().next() {

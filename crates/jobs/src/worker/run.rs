@@ -104,6 +104,9 @@ fn span(claimed: &Claimed) -> Span {
         attempt = claimed.attempt,
         trace_id = field::Empty,
         request_id = field::Empty,
+        traceparent = claimed.traceparent.as_deref(),
+        otel.kind = "consumer",
+        otel.name = %format_args!("job {}", claimed.kind),
     );
     if let Some(trace_id) = claimed.traceparent.as_deref().and_then(trace_id) {
         span.record("trace_id", trace_id);

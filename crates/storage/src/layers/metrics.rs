@@ -8,8 +8,8 @@ use metrics::{counter, gauge, histogram};
 use tracing::{Instrument, field};
 
 use crate::{
-    Body, ByteStream, Download, ErrorKind, GetOptions, Key, ListOptions, ListPage, Metadata, PutOptions, Result,
-    RulesSection, RulesSupport, SignOptions, SignedUrl, StorageAdapter, StorageRules, Stored, Swept,
+    Body, ByteStream, Download, ErrorKind, GetOptions, Key, ListOptions, ListPage, Metadata, PutOptions,
+    Result, RulesSection, RulesSupport, SignOptions, SignedUrl, StorageAdapter, StorageRules, Stored, Swept,
     UploadFileOptions, UrlSigner,
 };
 
@@ -56,7 +56,11 @@ impl MetricsLayer {
         // At 0 from the start: an increase from nothing is no increase to who watches.
         for operation in ["upload", "download", "delete"] {
             for kind in WATCHED {
-                let labels = [("adapter", name), ("operation", operation), ("kind", kind.as_str())];
+                let labels = [
+                    ("adapter", name),
+                    ("operation", operation),
+                    ("kind", kind.as_str()),
+                ];
                 counter!("zhuji_storage_errors_total", &labels).increment(0);
             }
         }
