@@ -5,9 +5,9 @@ use std::{fmt::Debug, path::Path, sync::Arc};
 use async_trait::async_trait;
 
 use crate::{
-    Body, Download, Error, ErrorKind, GetOptions, Key, ListOptions, ListPage, Metadata, PutOptions, Result,
-    RulesSection, RulesSupport, SignOptions, SignedUrl, StorageRules, Stored, Swept, UploadFileOptions,
-    UrlSigner, transfer::source::SourceFile,
+    Body, CorsRule, Download, Error, ErrorKind, GetOptions, Key, ListOptions, ListPage, Metadata, PutOptions,
+    Result, RulesSection, RulesSupport, SignOptions, SignedUrl, StorageRules, Stored, Swept,
+    UploadFileOptions, UrlSigner, transfer::source::SourceFile,
 };
 
 /// A back end that keeps objects. Implement it to bring your own, and [register](crate::StorageFactory::register) it.
@@ -35,10 +35,7 @@ pub trait StorageAdapter: Send + Sync + Debug + 'static {
     ///
     /// An adapter that overrides it repeats what fails by itself: the layers pass it through.
     async fn upload_file(&self, key: &Key, path: &Path, options: &UploadFileOptions) -> Result<Stored> {
-        let file = SourceFile::open(path, key).await?;
-        let (watched, common, size) = (file.clone(), options.common.clone(), file.size);
-        let body = file.into_body(move |done| common.report(done, size, 0));
-        let body = body.map_stream(|stream| watched.guard(stream, key));
+        let body = file_body(key, path, options).await?;
         self.put(key, body, &options.put).await
     }
 
@@ -75,6 +72,11 @@ pub trait StorageAdapter: Send + Sync + Debug + 'static {
     /// The cheapest call that shows that the back end can be used; run in the background by the health check.
     async fn check(&self) -> Result<()>;
 
+    /// What an operator should look at though everything works, in a few plain words: `link down`. The health check shows it.
+    fn degraded(&self) -> Option<&'static str> {
+        None
+    }
+
     /// The rules of the whole store: the sections that are asked for, and no others. A section without rules is an
     /// empty list.
     async fn rules(&self, sections: &[RulesSection]) -> Result<StorageRules> {
@@ -97,6 +99,12 @@ pub trait StorageAdapter: Send + Sync + Debug + 'static {
         ))
     }
 
+    /// The CORS rules of the objects that this process serves; asked for each request of a page of another origin.
+    async fn served_cors(&self) -> Result<Vec<CorsRule>> {
+        let rules = self.rules(&[RulesSection::Cors]).await?;
+        Ok(rules.cors.unwrap_or_default())
+    }
+
     /// Which rules it carries out.
     fn rules_support(&self) -> RulesSupport {
         RulesSupport::default()
@@ -117,6 +125,14 @@ pub trait StorageAdapter: Send + Sync + Debug + 'static {
     fn url_signer(&self) -> Option<Arc<UrlSigner>> {
         None
     }
+}
+
+/// A file as a body that fails if somebody writes to it meanwhile; the options hear how far it has been read.
+pub(crate) async fn file_body(key: &Key, path: &Path, options: &UploadFileOptions) -> Result<Body> {
+    let file = SourceFile::open(path, key).await?;
+    let (watched, common, size) = (file.clone(), options.common.clone(), file.size);
+    let body = file.into_body(move |done| common.report(done, size, 0));
+    Ok(body.map_stream(|stream| watched.guard(stream, key)))
 }
 
 /// For what an adapter can't do.

@@ -7,7 +7,7 @@ use zhuji_config::Problem;
 
 use crate::{
     Error, ErrorKind, LocalAdapter, MemoryAdapter, OssAdapter, Result, Storage, StorageAdapter,
-    StorageConfig, UrlSigner,
+    StorageConfig, UrlSigner, hybrid,
     layers::{self, Fault},
     memory::random_key,
     storage::Settings,
@@ -77,15 +77,16 @@ impl StorageFactory {
         Err(Box::new(Problem::unknown_choice("STORAGE_TYPE", kind, &names)))
     }
 
-    /// Builds the handle. Local: creates and probes the directory. OSS: no request is sent; see [`Storage::check`].
+    /// Builds the handle. Local, and with resident prefixes or an outbox: creates and probes the directory. OSS: no request is
+    /// sent; see [`Storage::check`].
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] for settings that can't work, naming the variable; I/O errors of the directory.
+    /// [`ErrorKind::Config`] for settings that can't work, naming the variable, and for an outbox that another process has;
+    /// I/O errors of the directory.
     pub async fn build(&self, config: &StorageConfig) -> Result<Storage> {
+        config.check_prefixes().map_err(|(_, error)| error)?;
         let adapter = layers::standard(self.adapter(config).await?, self.faults.clone());
-        for prefix in &config.public_prefixes {
-            crate::config::public_prefix(prefix)?;
-        }
+        let adapter = hybrid::around(adapter, config).await?;
         let settings = Settings {
             concurrency: config.concurrency.max(1),
             public_prefixes: config.public_prefixes.clone(),

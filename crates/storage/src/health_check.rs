@@ -27,7 +27,7 @@ impl Check for StorageCheck {
 
     async fn run(&self) -> Outcome {
         match self.adapter.check().await {
-            Ok(()) => Outcome::Up,
+            Ok(()) => self.adapter.degraded().map_or(Outcome::Up, Outcome::degraded),
             Err(error) => {
                 tracing::warn!(adapter = self.adapter.name(), kind = %error.kind(), %error, "storage check failed");
                 Outcome::down(error.kind().as_str())

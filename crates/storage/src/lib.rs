@@ -9,6 +9,7 @@ mod encode;
 mod error;
 mod factory;
 mod health_check;
+mod hybrid;
 mod key;
 pub mod layers;
 mod listing;

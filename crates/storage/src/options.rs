@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use crate::{Error, ErrorKind, Result, content};
+use crate::{Error, ErrorKind, Metadata, Result, content};
 
 /// How an object is stored.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -53,6 +53,16 @@ impl PutOptions {
     pub fn create_only(mut self) -> Self {
         self.create_only = true;
         self
+    }
+
+    /// The options that would store the same metadata again.
+    pub(crate) fn of(metadata: &Metadata) -> Self {
+        Self {
+            content_type: Some(metadata.content_type.clone()),
+            content_disposition: metadata.content_disposition.clone(),
+            metadata: metadata.user.clone(),
+            create_only: false,
+        }
     }
 
     pub(crate) fn check(&self, key: &str) -> Result<()> {

@@ -24,7 +24,7 @@ pub use timeout::{TimeoutLayer, Timeouts};
 use crate::{RetryPolicy, StorageAdapter};
 
 /// Operations at once, and streaming uploads at once, that the factory allows one adapter.
-const AT_ONCE: usize = 256;
+pub(crate) const AT_ONCE: usize = 256;
 
 /// The standard stack. A local disk gets no retry, because what it refuses once it refuses again; unless faults are
 /// ordered, which pass.

@@ -70,16 +70,6 @@ impl Attributes {
         }
     }
 
-    /// The options that would store the same metadata again.
-    pub(super) fn to_options(metadata: &Metadata) -> PutOptions {
-        PutOptions {
-            content_type: Some(metadata.content_type.clone()),
-            content_disposition: metadata.content_disposition.clone(),
-            metadata: metadata.user.clone(),
-            create_only: false,
-        }
-    }
-
     fn encode(&self) -> io::Result<Vec<u8>> {
         let compact = || {
             let modified = i64::try_from(self.m).ok()?;

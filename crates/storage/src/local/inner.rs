@@ -8,8 +8,7 @@ use std::{
 use bytes::Bytes;
 
 use super::{
-    LocalOptions,
-    attributes::{self, Attributes},
+    LocalOptions, attributes,
     errors::from_io,
     listed::Listed,
     root::Root,
@@ -148,7 +147,7 @@ impl Inner {
         let failed = |error| from_io("copy", from, error);
         let (mut file, metadata) = attributes::open(&self.root, from).map_err(failed)?;
         let mut temp = self.temp_file("copy", from)?;
-        let options = Attributes::to_options(&metadata);
+        let options = PutOptions::of(&metadata);
         // The checksum goes with the bytes: a copy of damaged ones is as damaged, and found out when it is read.
         if let Some(crc) = metadata.crc64
             && temp.take(&file, metadata.size, crc).map_err(failed)?

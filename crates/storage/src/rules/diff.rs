@@ -83,7 +83,7 @@ impl RulesDiff {
         for rule in want {
             match have.iter().find(|old| same(old, rule)) {
                 None => self.change("lifecycle", who(rule), None, Some(says(rule))),
-                Some(old) if !equal(old, rule) => {
+                Some(old) if !same_rule(old, rule) => {
                     let (mut before, mut after) = (says(old), says(rule));
                     if let (true, Some(id)) = (old.id != rule.id, &rule.id) {
                         before.push_str(&format!(", id {}", old.id.as_deref().unwrap_or("none")));
@@ -131,7 +131,7 @@ impl RulesDiff {
         for (index, rule) in want.iter().enumerate() {
             let origins = rule.origins.join(" ");
             match have.get(index) {
-                Some(old) if pages_equal(old, rule) => {}
+                Some(old) if same_page_rule(old, rule) => {}
                 Some(old) if old.origins == rule.origins => {
                     self.change("cors", origins, Some(pages(old)), Some(pages(rule)));
                 }
@@ -149,7 +149,7 @@ impl RulesDiff {
 }
 
 /// Whether the store needn't be told. An id that the file leaves out is the store's own business.
-fn equal(old: &LifecycleRule, new: &LifecycleRule) -> bool {
+pub(crate) fn same_rule(old: &LifecycleRule, new: &LifecycleRule) -> bool {
     let sorted = |rule: &LifecycleRule| {
         let mut rule = rule.clone();
         rule.transitions.sort_by_key(|step| step.to);
@@ -162,7 +162,7 @@ fn equal(old: &LifecycleRule, new: &LifecycleRule) -> bool {
 }
 
 /// Headers and methods are sets, and the case of a header's name says nothing.
-fn pages_equal(old: &CorsRule, new: &CorsRule) -> bool {
+pub(crate) fn same_page_rule(old: &CorsRule, new: &CorsRule) -> bool {
     let sorted = |rule: &CorsRule| {
         let mut rule = rule.clone();
         for headers in [&mut rule.allowed_headers, &mut rule.expose_headers] {

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use self::cors::{CorsAnswer, CorsQuestion};
 pub use self::diff::{RuleChange, RulesDiff};
+pub(crate) use self::diff::{same_page_rule, same_rule};
 
 /// The rules of a store, as they stand in `rules.json`; each section by itself.
 ///
@@ -170,6 +171,15 @@ pub struct Swept {
 
 impl Swept {
     const KEYS: usize = 1000;
+
+    /// Counts what another sweep has found too.
+    pub(crate) fn add(&mut self, other: Self) {
+        self.objects += other.objects;
+        self.bytes += other.bytes;
+        self.leftovers += other.leftovers;
+        self.keys.extend(other.keys);
+        self.keys.truncate(Self::KEYS);
+    }
 
     /// Counts an expired object.
     pub(crate) fn note(&mut self, key: &str, size: u64) {

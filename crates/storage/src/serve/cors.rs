@@ -5,7 +5,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, header, request
 
 use super::{ServeBody, ServeError};
 use crate::{
-    ErrorKind, RulesSection, StorageAdapter,
+    ErrorKind, StorageAdapter,
     rules::{CorsAnswer, CorsQuestion},
 };
 
@@ -21,8 +21,8 @@ pub(super) async fn find(adapter: &dyn StorageAdapter, parts: &Parts) -> Option<
     let headers = text(header::ACCESS_CONTROL_REQUEST_HEADERS)
         .filter(|_| preflight)
         .unwrap_or_default();
-    let rules = match adapter.rules(&[RulesSection::Cors]).await {
-        Ok(rules) => rules.cors.unwrap_or_default(),
+    let rules = match adapter.served_cors().await {
+        Ok(rules) => rules,
         Err(error) if error.kind() == ErrorKind::Unsupported => return None,
         Err(error) => {
             tracing::warn!(%error, "the CORS rules can't be read; pages of other origins are refused");

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod each;
+mod hybrid;
 mod identity;
 mod parts;
 mod silence;
