@@ -83,6 +83,11 @@ impl Loader {
         }
     }
 
+    /// Records what should be looked at and stops nothing.
+    pub fn warning(&mut self, warning: Problem) {
+        self.report.warnings.push(warning);
+    }
+
     /// Records that `variable` is required because of another setting, unless it is `present`.
     pub fn require(&mut self, variable: &str, present: bool, because: impl fmt::Display) {
         // A value that is set and bad is absent too, and has been reported already.

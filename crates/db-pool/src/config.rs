@@ -3,6 +3,7 @@ use std::time::Duration;
 use zhuji_config::{Config, Problem, Reader, Secret};
 
 use crate::error::{Error, Result};
+use crate::planner::PlannerInput;
 use crate::roles::ModuleRoles;
 use crate::tls;
 use crate::url::Target;
@@ -143,6 +144,16 @@ impl DbConfig {
         Self {
             url: Some(Secret::new(url)),
             ..Self::default()
+        }
+    }
+
+    /// What the planner is asked for a server that allows so many connections.
+    pub fn planner_input(&self, max_connections: u32) -> PlannerInput {
+        PlannerInput {
+            instances: self.max_instances,
+            surge: self.surge_instances.unwrap_or(self.max_instances),
+            other: self.other_connections,
+            ..PlannerInput::new(max_connections)
         }
     }
 

@@ -20,7 +20,7 @@ use crate::lane::{ParameterTypes, Params};
 use crate::loans::{Loans, Place};
 use crate::manager::Manager;
 use crate::metrics::Instruments;
-use crate::planner::{Plan, PlannerInput};
+use crate::planner::Plan;
 use crate::replica::Replica;
 use crate::roles::Roles;
 use crate::scope::Scope;
@@ -380,12 +380,7 @@ impl Make<'_> {
         instruments: Arc<Instruments>,
     ) -> Result<Shared> {
         let config = self.config;
-        let input = PlannerInput {
-            instances: config.max_instances,
-            surge: config.surge_instances.unwrap_or(config.max_instances),
-            other: config.other_connections,
-            ..PlannerInput::new(config.max_connections.unwrap_or(100))
-        };
+        let input = config.planner_input(config.max_connections.unwrap_or(100));
         let follows = config.adaptive && !dialer.pooled;
         let sizing = Sizing::new(config.pool_size, input, config.max_connections.is_some(), follows);
         let loans = Arc::new(Loans::default());

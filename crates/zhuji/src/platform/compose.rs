@@ -17,6 +17,7 @@ use zhuji_logging::{LogHandle, ServiceInfo};
 use zhuji_metrics::MetricsExporter;
 use zhuji_storage::{Storage, StorageFactory};
 
+use super::refusals::too_many_pools;
 use super::{Configured, Running, Settings};
 use crate::BoxError;
 use crate::context::Resources;
@@ -49,7 +50,6 @@ pub(crate) struct Composition {
     tasks: TaskTracker,
 }
 
-/// The factories of a service, with the adapters that it registered besides the built-in ones.
 /// What an operator looks at and steers, besides the resources.
 pub(crate) struct Operated {
     pub(crate) name: &'static str,
@@ -61,6 +61,7 @@ pub(crate) struct Operated {
     pub(crate) metrics: MetricsExporter,
 }
 
+/// The factories of a service, with the adapters that it registered besides the built-in ones.
 #[derive(Default)]
 pub(crate) struct Factories {
     pub(crate) storage: StorageFactory,
@@ -177,7 +178,7 @@ async fn connect_database(settings: &Settings) -> Result<DbPool, Error> {
     let deadline = Instant::now() + settings.service.startup_timeout;
     loop {
         let error = match DbPool::connect(&settings.db).await {
-            Ok(pool) => return Ok(pool),
+            Ok(pool) => return fits(pool, settings),
             Err(error) => error,
         };
         if !error.is_unavailable() || Instant::now() + START_RETRY > deadline {
@@ -187,6 +188,18 @@ async fn connect_database(settings: &Settings) -> Result<DbPool, Error> {
         }
         tracing::warn!(%error, "the database is not there yet; trying again");
         tokio::time::sleep(START_RETRY).await;
+    }
+}
+
+/// Refuses a server that has too few connections for all instances: some of them would have none, and none would know why.
+fn fits(pool: DbPool, settings: &Settings) -> Result<DbPool, Error> {
+    let refused = pool
+        .plan()
+        .filter(|_| settings.service.is_production())
+        .and_then(|plan| too_many_pools(&settings.db, &plan));
+    match refused {
+        None => Ok(pool),
+        Some((reason, ways_out)) => Err(Error::new(ErrorKind::Config, reason).try_this(ways_out)),
     }
 }
 
@@ -311,6 +324,10 @@ impl Composition {
             ],
             base_url: service.base_url.clone(),
             log,
+            health,
+            metrics,
+            db: self.shared.db.clone(),
+            cache: self.shared.cache.clone(),
             jobs: self.shared.jobs.as_ref().map(Jobs::admin),
         };
         let admin = admin(token, administered);
@@ -324,10 +341,6 @@ impl Composition {
     /// Starts the job workers, unless this process only answers requests.
     pub(crate) fn start_workers(&mut self, role: Role) {
         let Some(jobs) = self.shared.jobs.as_ref().filter(|_| role != Role::Web) else {
-            health,
-            metrics,
-            db: self.shared.db.clone(),
-            cache: self.shared.cache.clone(),
             return;
         };
         for module in &self.modules {

@@ -33,6 +33,9 @@ pub(crate) fn defaults(env: AppEnv, mode: DeploymentMode) -> Vec<ModeDefault> {
         add("STORAGE_TYPE", "oss", "DEPLOYMENT_MODE is cloud or hybrid");
         add("DRAIN_DELAY", "5s", "DEPLOYMENT_MODE is cloud or hybrid");
     }
+    if mode == DeploymentMode::Hybrid {
+        add("STORAGE_OUTBOX_DIR", "auto", "DEPLOYMENT_MODE=hybrid");
+    }
     if mode == DeploymentMode::Cloud {
         add("DB_MAX_INSTANCES", "10", "DEPLOYMENT_MODE=cloud");
     }

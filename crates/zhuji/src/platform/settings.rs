@@ -9,7 +9,7 @@ use zhuji_metrics::MetricsConfig;
 use zhuji_storage::StorageConfig;
 
 use super::defaults::defaults;
-use super::{Configured, Platform};
+use super::{Configured, Platform, refusals};
 use crate::error::{Error, ErrorKind};
 use crate::module::{Manifest, Need};
 use crate::otel::OtelConfig;
@@ -90,7 +90,11 @@ pub(crate) fn chosen_modules(platform: &Platform, set: &[(String, String)]) -> V
 
 /// The sources of this process, with the defaults of its mode.
 pub(crate) fn loader(platform: &Platform, set: &[(String, String)]) -> Loader {
-    let sources = Sources::discover(set.iter().cloned());
+    loader_of(platform, Sources::discover(set.iter().cloned()))
+}
+
+/// The same for any sources.
+pub(super) fn loader_of(platform: &Platform, sources: Sources) -> Loader {
     // A value that does not parse is reported when its section is read; here it changes no default.
     let env = sources
         .lookup("APP_ENV", &["NODE_ENV"])
@@ -121,11 +125,11 @@ pub(crate) fn read(platform: &Platform, loader: &mut Loader) -> Option<Settings>
     let http = loader.load::<HttpConfig>();
     let log = loader.load::<LogConfig>();
     let metrics = loader.load::<MetricsConfig>();
+    let otel = loader.load::<OtelConfig>();
     let storage = loader.load::<StorageConfig>();
     let db = loader.load::<DbConfig>();
     let cache = loader.load::<CacheConfig>();
     let jobs = loader.load::<JobsConfig>();
-    let otel = loader.load::<OtelConfig>();
     let llm = loader.load::<LlmConfig>();
     let factories = &platform.factories;
     let kinds = [
@@ -140,15 +144,24 @@ pub(crate) fn read(platform: &Platform, loader: &mut Loader) -> Option<Settings>
     }
     let chosen = selection.map(|selection| selection.modules).unwrap_or_default();
     let modules = choose(platform, &chosen, loader);
-    if let (Some(service), Some(storage), Some(jobs)) = (&service, &storage, &jobs) {
-        check_environment(service, storage, jobs, loader);
+    let users = jobs
+        .as_ref()
+        .map_or(Vec::new(), |jobs| database_users(platform, &chosen, jobs));
+    if let (Some(db), false) = (&db, users.is_empty()) {
+        let because = format!("module {} needs a database", users.join(", "));
+        loader.require("DATABASE_URL", db.url.is_some(), because);
     }
-    if let (Some(db), Some(jobs)) = (&db, &jobs) {
-        let users = database_users(platform, &chosen, jobs);
-        if !users.is_empty() {
-            let because = format!("module {} needs a database", users.join(", "));
-            loader.require("DATABASE_URL", db.url.is_some(), because);
-        }
+    if let (Some(service), Some(storage), Some(jobs), Some(db)) = (&service, &storage, &jobs, &db) {
+        let settings = refusals::Examined {
+            service,
+            storage,
+            jobs,
+            db: Some(db).filter(|_| !users.is_empty()),
+            instances: db.max_instances,
+            cache: cache.as_ref().filter(|_| uses(platform, &chosen, Need::Cache)),
+            llm: llm.as_ref(),
+        };
+        refusals::check(&settings, loader);
     }
     Some(Settings {
         service: service?,
@@ -156,6 +169,7 @@ pub(crate) fn read(platform: &Platform, loader: &mut Loader) -> Option<Settings>
         llm: llm?,
         log: log?,
         metrics: metrics?,
+        otel: otel?,
         storage: storage?,
         db: db?,
         cache: cache?,
@@ -169,7 +183,6 @@ pub(crate) fn schema(platform: &Platform) -> Schema {
     let mut loader = Loader::new(Sources::empty());
     // Read from nothing: what is missing is no problem here, only the description counts.
     read(platform, &mut loader);
-        otel: otel?,
     loader.schema().clone()
 }
 
@@ -212,61 +225,17 @@ fn database_users(platform: &Platform, chosen: &[String], jobs: &JobsConfig) -> 
         .collect()
 }
 
+fn uses(platform: &Platform, chosen: &[String], need: Need) -> bool {
+    let mut manifests = platform.manifests();
+    manifests.any(|manifest| is_chosen(chosen, manifest.name) && manifest.needs_any(need))
+}
+
 fn uses_database(manifest: &Manifest, jobs: &JobsConfig) -> bool {
     manifest.needs_any(Need::Database) || (manifest.needs_any(Need::Jobs) && jobs.kind == "postgres")
 }
 
 fn is_chosen(chosen: &[String], name: &str) -> bool {
     chosen.is_empty() || chosen.iter().any(|chosen| chosen == name)
-}
-
-/// What no section can see alone: combinations that lose data, or that can't work. In production only; a developer may
-/// try them.
-fn check_environment(
-    service: &ServiceConfig,
-    storage: &StorageConfig,
-    jobs: &JobsConfig,
-    loader: &mut Loader,
-) {
-    if !service.is_production() {
-        return;
-    }
-    loader.require("DEPLOYMENT_MODE", service.mode.is_some(), "APP_ENV=production");
-    let mut refuse = |name: &str, reason: &str, mend: &str| {
-        loader.problem(Problem::invalid(name, reason).with_hint(mend));
-    };
-    match (storage.kind.as_str(), service.mode()) {
-        ("memory", _) => refuse(
-            "STORAGE_TYPE",
-            "files in memory are lost at every restart",
-            "Choose `local` or `oss`",
-        ),
-        ("local", DeploymentMode::Cloud) => refuse(
-            "STORAGE_TYPE",
-            "a container's disk goes with it, and no other instance sees it",
-            "Choose `oss`, or another DEPLOYMENT_MODE",
-        ),
-        _ => {}
-    }
-    if jobs.kind == "memory" {
-        refuse(
-            "JOBS_TYPE",
-            "jobs in memory are lost at every restart",
-            "Choose `postgres`",
-        );
-    }
-    if storage.kind == "local" && service.mode() != DeploymentMode::Cloud {
-        let because = "the signed URLs of STORAGE_TYPE=local lead to it";
-        loader.require(
-            "BASE_URL",
-            service.base_url.is_some() || storage.public_url.is_some(),
-            because,
-        );
-    }
-    if service.mode() == DeploymentMode::Private && storage.kind == "local" {
-        let because = "DEPLOYMENT_MODE=private in production signs its own URLs";
-        loader.require("STORAGE_SIGNING_KEY", storage.signing_key.is_some(), because);
-    }
 }
 
 fn refused(report: Report) -> Error {
