@@ -247,4 +247,7 @@ pub(crate) struct Rm {
     /// Only says what would be deleted.
     #[arg(long)]
     pub(crate) dry_run: bool,
+    /// One JSON object instead of lines.
+    #[arg(long)]
+    pub(crate) json: bool,
 }

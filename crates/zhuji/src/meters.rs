@@ -17,13 +17,20 @@ pub(crate) fn describe_all() {
             "zhuji_event_loop_lag_seconds",
             "How late the event loop's timers are",
         ),
+        Metric::gauge(
+            "zhuji_disk_free_bytes",
+            "Room left on a disk that the service writes to",
+        ),
+        Metric::gauge("zhuji_disk_size_bytes", "Size of that disk"),
+        Metric::gauge(
+            "zhuji_certificate_expiry_timestamp_seconds",
+            "When the certificate of an address of the settings ends, in seconds since 1970",
+        ),
         Metric::counter("zhuji_panics_total", "Panics caught"),
         Metric::counter(
             "zhuji_log_lost_lines_total",
             "Log lines that could not be written",
         ),
-    ]);
-}
         Metric::counter(
             "zhuji_admin_wrong_tokens_total",
             "Wrong admin tokens; while there are too many, none is looked at",
@@ -38,3 +45,5 @@ pub(crate) fn describe_all() {
             "zhuji_otel_dropped_spans_total",
             "Spans that did not reach the collector, by reason",
         ),
+    ]);
+}

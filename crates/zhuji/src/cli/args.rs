@@ -26,12 +26,8 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Config(ConfigCommand),
     /// Tries every dependency once and says what is wrong and how to mend it.
-    #[command(after_help = "Exit code: 0 all well, 1 something is wrong.")]
-    Doctor {
-        /// For machines.
-        #[arg(long)]
-        json: bool,
-    },
+    #[command(after_help = crate::doctor::EXIT_CODES)]
+    Doctor(crate::doctor::Arguments),
     /// Asks the running service whether it is alive; made for containers without a shell or curl.
     #[command(after_help = "Example (Dockerfile): HEALTHCHECK CMD [\"/service\", \"healthcheck\"]")]
     Healthcheck {

@@ -15,6 +15,7 @@ use crate::meters;
 use crate::otel::{self, Traces};
 use crate::server::{AdminToken, App, Endpoints, Listener, listen};
 use crate::shutdown::{Budget, Signals};
+use crate::watch::Watch;
 
 /// Of what is left of the budget after the drain delay, requests and jobs may use this much.
 const WORK_SHARE: f64 = 0.7;
@@ -65,14 +66,14 @@ async fn live(
     platform: Platform,
     mut settings: Settings,
     log: &zhuji_logging::LogHandle,
-    exporter: MetricsExporter,
     traces: Traces,
+    exporter: MetricsExporter,
     signals: &mut Signals,
 ) -> Result<ExitCode, Error> {
     let shared_port = settings.metrics.listen == MetricsListen::Same;
-    let endpoints = |metrics| {
     let admin_token = settings.service.admin_token.clone();
     let admin_token = admin_token.map(|token| Arc::new(AdminToken::new(token)));
+    let endpoints = |metrics| {
         Arc::new(Endpoints {
             metrics,
             log: Some(log.clone()),
@@ -124,6 +125,7 @@ async fn live(
     let _ = operator.health.set(health.clone());
     app.open(router);
     health.mark_ready();
+    let _watch = Watch::start(&settings);
     tracing::info!(
         address = %listener.address(),
         mode = settings.service.mode().as_str(),
