@@ -14,6 +14,7 @@ mod health;
 mod housekeeping;
 mod identity;
 mod lane;
+mod lasting;
 mod listener;
 mod loans;
 mod manager;

@@ -22,9 +22,12 @@ struct Inner {
     clock: u64,
 }
 
+/// A prepared statement, and whether it changes the session.
+pub(crate) type Kept = (Statement, bool);
+
 struct Entry {
     scope: u32,
-    statement: Statement,
+    kept: Kept,
     used: u64,
 }
 
@@ -33,17 +36,17 @@ impl Statements {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn get(&self, scope: u32, sql: &str) -> Option<Statement> {
+    pub(crate) fn get(&self, scope: u32, sql: &str) -> Option<Kept> {
         let mut inner = self.lock();
         inner.clock += 1;
         let clock = inner.clock;
         let entries = inner.texts.get_mut(sql)?;
         let entry = entries.iter_mut().find(|entry| entry.scope == scope)?;
         entry.used = clock;
-        Some(entry.statement.clone())
+        Some(entry.kept.clone())
     }
 
-    pub(crate) fn put(&self, scope: u32, sql: &str, statement: Statement) {
+    pub(crate) fn put(&self, scope: u32, sql: &str, kept: Kept) {
         let mut inner = self.lock();
         if inner.count >= KEPT {
             inner.give_up_oldest();
@@ -53,11 +56,7 @@ impl Statements {
         let entries = inner.texts.entry(sql.into()).or_default();
         let before = entries.len();
         entries.retain(|entry| entry.scope != scope);
-        entries.push(Entry {
-            scope,
-            statement,
-            used,
-        });
+        entries.push(Entry { scope, kept, used });
         inner.count += usize::from(inner.texts[sql].len() > before);
     }
 

@@ -189,12 +189,42 @@ async fn what_a_session_was_changed_to_does_not_reach_the_next_caller() {
         .unwrap();
     assert_ne!(row.get::<_, &str>(0), "77MB");
     assert!(row.get::<_, bool>(1));
-    pool.execute("SET work_mem = '78MB'", &[]).await.unwrap();
+    let in_transaction = "SELECT pg_catalog.set_config('work_mem', '79MB', false)";
+    for sql in [
+        "-- a note\nSET work_mem = '78MB'",
+        in_transaction,
+        "SELECT pg_try_advisory_lock(7)",
+        "WITH x AS (SELECT 7 AS key) SELECT pg_catalog.pg_advisory_lock_shared(key) FROM x",
+        "CREATE LOCAL TEMP TABLE left_over ()",
+    ] {
+        // Twice: what was found out about it at the first time holds at the second.
+        for _ in 0..2 {
+            pool.execute(sql, &[]).await.unwrap();
+            let row = pool
+                .query_one(
+                    "SELECT current_setting('work_mem'), to_regclass('left_over') IS NULL, \
+                     NOT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid())",
+                    &[],
+                )
+                .await
+                .unwrap();
+            assert!(!row.get::<_, &str>(0).starts_with('7'), "{sql}");
+            assert!(row.get::<_, bool>(1), "{sql}");
+            assert!(row.get::<_, bool>(2), "{sql}");
+        }
+    }
+    pool.transaction(async |tx| tx.query(in_transaction, &[]).await)
+        .await
+        .unwrap();
     let row = pool
         .query_one("SELECT current_setting('work_mem')", &[])
         .await
         .unwrap();
-    assert_ne!(row.get::<_, &str>(0), "78MB");
+    assert_ne!(
+        row.get::<_, &str>(0),
+        "79MB",
+        "also when the transaction was committed"
+    );
 }
 
 #[tokio::test]

@@ -90,13 +90,34 @@ async fn what_needs_a_session_is_refused() {
         "LISTEN x",
         "begin",
         "SELECT pg_advisory_lock(1)",
+        "SELECT pg_catalog.pg_try_advisory_lock(1)",
+        "/* a note */ SELECT set_config('work_mem', '1MB', false)",
+        "CREATE LOCAL TEMP TABLE t (a int4)",
     ] {
-        assert_eq!(
-            pool.execute(sql, &[]).await.unwrap_err().kind(),
-            ErrorKind::Unsupported,
-            "{sql}"
-        );
+        let refused = [
+            pool.execute(sql, &[]).await.map(drop),
+            pool.batch_execute(&format!("SELECT 1; {sql}")).await,
+            pool.transaction(async |tx| tx.execute(sql, &[]).await.map(drop))
+                .await,
+            pool.transaction(async |tx| tx.batch_execute(sql).await).await,
+        ];
+        for refused in refused {
+            assert_eq!(refused.unwrap_err().kind(), ErrorKind::Unsupported, "{sql}");
+        }
     }
+    let sql = "SELECT set_config('work_mem', $1, $2)";
+    let error = pool.query(sql, &[&"1MB", &false]).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
+    pool.transaction(async |tx| {
+        tx.batch_execute("SET LOCAL work_mem = '1MB'").await?;
+        tx.query(
+            "SELECT set_config('work_mem', '2MB', true), pg_advisory_xact_lock(1)",
+            &[],
+        )
+        .await
+    })
+    .await
+    .unwrap();
     // Listening goes over the direct address.
     let mut listener = pool.listen(&["x"]).await.unwrap();
     pool.execute("SELECT pg_notify('x', '')", &[]).await.unwrap();

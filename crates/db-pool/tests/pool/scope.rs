@@ -60,13 +60,14 @@ async fn the_search_path_is_set_only_when_the_schema_changes() {
         asl.query_one(path, &[]).await.unwrap().get::<_, &str>(0),
         "asl, public"
     );
-    // Changed behind its back, it is not set again for the same schema: no round trip was spent.
-    let connection = asl.get().await.unwrap();
-    connection
-        .query_one("SELECT set_config('search_path', 'elsewhere', false)", &[])
-        .await
-        .unwrap();
-    drop(connection);
+    // Changed behind its back, by the driver itself, it is not set again for the same schema: no round trip was spent.
+    asl.transaction(async |tx| {
+        let sql = "SELECT set_config('search_path', 'elsewhere', false)";
+        tx.as_raw().execute(sql, &[]).await.unwrap();
+        Ok::<_, Error>(())
+    })
+    .await
+    .unwrap();
     assert_eq!(
         asl.query_one(path, &[]).await.unwrap().get::<_, &str>(0),
         "elsewhere"
