@@ -9,6 +9,7 @@ mod machine;
 mod oss;
 mod port;
 mod process;
+mod publish;
 mod rehearse;
 mod report;
 mod rules;
@@ -53,6 +54,8 @@ enum Command {
     Bench(bench::BenchArgs),
     /// Do for real what a release or an operator does, as far as this machine allows
     Rehearse(rehearse::RehearseArgs),
+    /// Publish every crate to the internal registry, and nowhere else
+    Publish(publish::PublishArgs),
 }
 
 fn main() -> ExitCode {
@@ -75,6 +78,7 @@ fn carry_out(command: &Command) -> Result<()> {
         Command::Ci(args) => ci::run(&workspace, args),
         Command::Bench(args) => bench::run(&workspace, args),
         Command::Rehearse(args) => rehearse::run(&workspace, args),
+        Command::Publish(args) => publish::run(&workspace, args),
     }
 }
 

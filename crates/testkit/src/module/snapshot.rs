@@ -100,6 +100,8 @@ pub(super) async fn cached(world: &World) -> BTreeSet<Thing> {
     let keys = tokio::task::spawn_blocking(move || keys(port)).await;
     let keys = keys.expect("nothing panics there").expect("Redis answers");
     keys.into_iter()
+        // The bookkeeping of the cache as a whole.
+        .filter(|key| !key.starts_with('~'))
         .map(|key| Thing {
             owner: first_part(&key, ':'),
             what: format!("the cache entry {key}"),

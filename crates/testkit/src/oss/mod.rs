@@ -20,7 +20,8 @@
 //!
 //! # Where OSS and this server differ
 //! - Path style (`/bucket/key`) is served on IP addresses; OSS itself takes virtual-host style only.
-//! - Settings (`?lifecycle`, `?versioning`, `?tagging`) are kept, not acted on; `?cors` is acted on.
+//! - Settings (`?lifecycle`, `?tagging`) are kept, not acted on; `?cors` is acted on. With `?versioning` writes are told a
+//!   version and `x-oss-forbid-overwrite` is not heeded, as in OSS; old versions are not kept.
 //! - What it does not do answers 501 `NotImplemented` (image processing, callbacks, symlinks, versions …).
 //! - One account owns everything; there are no policies.
 

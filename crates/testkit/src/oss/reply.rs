@@ -38,6 +38,14 @@ impl Reply {
         self
     }
 
+    /// The version that a write has made, in a bucket with versioning.
+    pub(crate) fn version(self, id: Option<String>) -> Self {
+        match id {
+            Some(id) => self.header("x-oss-version-id", id),
+            None => self,
+        }
+    }
+
     pub(crate) fn chunks(mut self, chunks: Vec<Bytes>) -> Self {
         self.body = ReplyBody::new(chunks);
         self

@@ -93,7 +93,7 @@ pub(super) async fn object(cx: &Cx<'_>) -> Result<Reply, OssError> {
     });
     cx.store
         .change_object(bucket, key, |bucket| {
-            object::forbid_overwrite(cx, bucket.objects.contains_key(key))?;
+            object::forbid_overwrite(cx, bucket, key)?;
             Ok((Some(copy), ()))
         })
         .await?;

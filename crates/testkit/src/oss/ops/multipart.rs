@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use md5::{Digest, Md5};
 
-use super::object::forbid_overwrite;
+use super::object::{forbid_overwrite, version_id};
 use super::{Cx, document, kept_headers, number, object_acl, url_encoding, written};
 use crate::oss::body::{Content, crc64, too_large};
 use crate::oss::clock::iso_millis;
@@ -29,7 +29,7 @@ pub(super) fn initiate(cx: &Cx<'_>) -> Result<Reply, OssError> {
     };
     let id = format!("{:032X}", fastrand::u128(..));
     cx.store.with_bucket(bucket, |b| {
-        forbid_overwrite(cx, b.objects.contains_key(key))?;
+        forbid_overwrite(cx, b, key)?;
         b.uploads.insert(id.clone(), upload);
         Ok(())
     })?;
@@ -121,14 +121,14 @@ pub(super) async fn complete(cx: &Cx<'_>, body: &Content) -> Result<Reply, OssEr
     } else {
         Some(parts_of(body)?)
     };
-    let (etag, crc) = cx
+    let (etag, crc, version) = cx
         .store
         .change_object(bucket, key, |b| {
             let upload = find(cx, b)?;
             let object = Arc::new(assemble(cx, upload, named.as_deref())?);
-            forbid_overwrite(cx, b.objects.contains_key(key))?;
+            forbid_overwrite(cx, b, key)?;
             b.uploads.remove(id);
-            let answer = (object.meta.etag.clone(), object.meta.crc64);
+            let answer = (object.meta.etag.clone(), object.meta.crc64, version_id(b));
             Ok((Some(object), answer))
         })
         .await?;
@@ -148,6 +148,7 @@ pub(super) async fn complete(cx: &Cx<'_>, body: &Content) -> Result<Reply, OssEr
     Ok(Reply::new(200)
         .header("etag", format!("\"{etag}\""))
         .header("x-oss-hash-crc64ecma", crc.to_string())
+        .version(version)
         .xml(xml))
 }
 

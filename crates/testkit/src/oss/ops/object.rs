@@ -10,11 +10,24 @@ use super::{Cx, kept_headers, object_acl};
 use crate::oss::body::{Content, crc64, too_large};
 use crate::oss::error::OssError;
 use crate::oss::reply::Reply;
-use crate::oss::store::{Meta, Object, OssObjectType};
+use crate::oss::store::{Bucket, Meta, Object, OssObjectType};
 use crate::oss::xml::XmlWriter;
 
-/// The refusal of `x-oss-forbid-overwrite`, decided under the same lock as the write.
-pub(super) fn forbid_overwrite(cx: &Cx<'_>, exists: bool) -> Result<(), OssError> {
+/// What a write to this bucket is told as its version, once versioning was ever set. The old versions are not kept here.
+pub(super) fn version_id(bucket: &Bucket) -> Option<String> {
+    let versioning = bucket.meta.documents.get("versioning")?;
+    let enabled = versioning.contains("Enabled");
+    Some(if enabled {
+        format!("CAEQ{:032x}", fastrand::u128(..))
+    } else {
+        "null".to_owned()
+    })
+}
+
+/// The refusal of `x-oss-forbid-overwrite`, decided under the same lock as the write. OSS does not heed it in a bucket with
+/// versioning.
+pub(super) fn forbid_overwrite(cx: &Cx<'_>, bucket: &Bucket, key: &str) -> Result<(), OssError> {
+    let exists = bucket.objects.contains_key(key) && version_id(bucket).is_none();
     let forbidden = cx
         .request
         .header("x-oss-forbid-overwrite")
@@ -46,16 +59,18 @@ pub(super) async fn put(cx: &Cx<'_>, body: Content) -> Result<Reply, OssError> {
         },
         chunks: body.chunks,
     });
-    cx.store
+    let version = cx
+        .store
         .change_object(cx.bucket()?, key, |bucket| {
-            forbid_overwrite(cx, bucket.objects.contains_key(key))?;
-            Ok((Some(object), ()))
+            forbid_overwrite(cx, bucket, key)?;
+            Ok((Some(object), version_id(bucket)))
         })
         .await?;
     Ok(Reply::new(200)
         .header("etag", format!("\"{etag}\""))
         .header("x-oss-hash-crc64ecma", crc.to_string())
-        .header("content-md5", STANDARD.encode(md5)))
+        .header("content-md5", STANDARD.encode(md5))
+        .version(version))
 }
 
 pub(super) async fn append(cx: &Cx<'_>, body: Content) -> Result<Reply, OssError> {
