@@ -17,7 +17,7 @@ const PUBLIC: &str = "public/";
 struct Harness {
     name: &'static str,
     storage: Storage,
-    skip: Option<(&'static str, &'static str)>,
+    skip: Vec<(&'static str, &'static str)>,
     leftovers: Box<dyn Fn() -> Result<(), String> + Send + Sync>,
 }
 
@@ -35,7 +35,10 @@ impl StorageHarness for Harness {
     }
 
     fn skip(&self, case: &str) -> Option<&str> {
-        self.skip.filter(|(name, _)| *name == case).map(|(_, why)| why)
+        self.skip
+            .iter()
+            .find(|(name, _)| *name == case)
+            .map(|(_, why)| *why)
     }
 
     fn leftovers(&self) -> Result<(), String> {
@@ -45,7 +48,7 @@ impl StorageHarness for Harness {
 
 /// A skipped case fails the run too, unless it is one that is known here.
 async fn examine(harness: Harness) {
-    let expected = usize::from(harness.skip.is_some());
+    let expected = harness.skip.len();
     let report = run(&harness).await;
     println!("{report}");
     report.assert_passed();
@@ -93,7 +96,7 @@ async fn memory() {
     examine(Harness {
         name: "memory",
         storage,
-        skip: None,
+        skip: Vec::new(),
         leftovers: Box::new(|| Ok(())),
     })
     .await;
@@ -114,7 +117,7 @@ async fn local() {
     examine(Harness {
         name: "local",
         storage,
-        skip: Some(FILES_AND_FOLDERS),
+        skip: vec![FILES_AND_FOLDERS],
         leftovers,
     })
     .await;
@@ -144,7 +147,7 @@ async fn local_with_sidecars() {
     examine(Harness {
         name: "local, sidecars",
         storage,
-        skip: Some(FILES_AND_FOLDERS),
+        skip: vec![FILES_AND_FOLDERS],
         leftovers,
     })
     .await;
@@ -196,7 +199,7 @@ async fn oss(name: &'static str, virtual_host: bool, more: &[(&str, &str)]) {
     examine(Harness {
         name,
         storage,
-        skip: None,
+        skip: Vec::new(),
         leftovers,
     })
     .await;
@@ -216,6 +219,49 @@ async fn oss_v4() {
 #[tokio::test(flavor = "multi_thread")]
 async fn oss_v1() {
     oss("oss, V1", false, &[("OSS_SIGNATURE_VERSION", "v1")]).await;
+}
+
+/// Keys that are not resident, through a router and an outbox, while the link is up.
+#[tokio::test(flavor = "multi_thread")]
+async fn hybrid_shared() {
+    let dir = tempfile::tempdir().unwrap();
+    let more = [
+        ("STORAGE_LOCAL_DIR", dir.path().to_str().unwrap()),
+        ("STORAGE_OUTBOX_DIR", "auto"),
+        ("STORAGE_RESIDENT_PREFIXES", "resident/"),
+    ];
+    oss("hybrid, shared keys", false, &more).await;
+    let outbox = dir.path().join(".zhuji/outbox");
+    for waiting in ["queue", "data", "failed"] {
+        assert!(!outbox.join(waiting).exists(), "{waiting}");
+    }
+}
+
+/// Resident keys, beside an OSS that hears nothing of them.
+#[tokio::test(flavor = "multi_thread")]
+async fn hybrid_resident() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut http = ObjectHttp::bind().await.unwrap();
+    let server = OssServer::start(OssServerOptions::default()).await.unwrap();
+    let base = http.base_url().trim_end_matches("/uploads").to_owned();
+    let more = [
+        ("STORAGE_LOCAL_DIR", dir.path().to_str().unwrap()),
+        ("STORAGE_DURABILITY", "rename"),
+        ("STORAGE_RESIDENT_PREFIXES", "resident/"),
+        ("BASE_URL", base.as_str()),
+    ];
+    let config = oss_config(&server, &server.endpoint(), &more);
+    let storage = StorageFactory::new().build(&config).await.unwrap();
+    http.serve(&storage).unwrap();
+    let no_public = ("http_public", "what is resident is never public");
+    examine(Harness {
+        name: "hybrid, resident keys",
+        storage: storage.scoped("resident"),
+        skip: vec![FILES_AND_FOLDERS, no_public],
+        leftovers: Box::new(no_temporary_files(dir.path())),
+    })
+    .await;
+    assert_eq!(server.requests().len(), 0);
 }
 
 /// What the SDK can do, and that it does not pretend where it can't: such a case ends with the words of the limit.
