@@ -2,8 +2,6 @@
 //! read-only, with nothing to write to but its volume and `/tmp`, and without any capability.
 
 use std::collections::BTreeMap;
-use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
 use std::os::unix::fs::chown;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -13,13 +11,11 @@ use zhuji_testkit::{DevCluster, DevRedis, free_port};
 
 use super::compose::Composition;
 use super::container::Image;
+use super::running::{self, PATIENCE};
 use crate::failure::{Failure, Result, on_path};
 use crate::machine::{self, POSTGRES, REDIS};
 use crate::process;
 use crate::workspace::Workspace;
-
-/// How long anything may take here: machines that build are busy.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Prepares the root in a mount namespace of its own, which goes away with the process, and becomes the program.
 /// Arguments: root, data, secrets, uid:gid, then the program's own.
@@ -183,13 +179,11 @@ impl Guarded {
             if let Some(status) = self.0.try_wait()? {
                 return Err(format!("the container ended by itself ({status})").into());
             }
-            match request(
-                port,
-                b"GET /health HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n",
-            ) {
-                Ok(answer) if answer.starts_with("HTTP/1.1 200") => return Ok(Instant::now()),
+            match running::get(port, "/health") {
+                Ok(answer) if answer.status == 200 => return Ok(Instant::now()),
                 Ok(answer) if Instant::now() > deadline => {
-                    return Err(format!("/health answers {answer}").into());
+                    let body = String::from_utf8_lossy(&answer.body).into_owned();
+                    return Err(format!("/health answers {} {body}", answer.status).into());
                 }
                 Err(error) if Instant::now() > deadline => return Err(format!("/health: {error}").into()),
                 _ => std::thread::sleep(Duration::from_millis(10)),
@@ -260,44 +254,13 @@ fn root_is_read_only(mountinfo: &str) -> bool {
 
 /// Imports a real file where one is at hand: it is read by a child process, which has to start on the read-only root.
 fn import(port: u16) -> Result<String> {
-    const FILE: &str = concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/../../../shared/fixtures/menon_2022.xlsx"
-    );
-    let Ok(file) = std::fs::read(FILE) else {
+    let Some(file) = running::fixture("menon_2022.xlsx") else {
         println!("SKIPPED: no real Excel file is beside this checkout, so none is imported");
         return Ok("nothing imported".to_owned());
     };
-    let (head, tail) = (
-        "--x\r\ncontent-disposition: form-data; name=\"file\"; filename=\"a.xlsx\"\r\n\r\n",
-        "\r\n--x--\r\n",
-    );
-    let length = head.len() + file.len() + tail.len();
-    let mut text = format!(
-        "POST /api/v1/asl/literatures/import HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\
-         content-type: multipart/form-data; boundary=x\r\ncontent-length: {length}\r\n\r\n{head}"
-    )
-    .into_bytes();
-    text.extend(file);
-    text.extend(tail.bytes());
-    let answer = request(port, &text)?;
-    let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
-    let count = serde_json::from_str::<serde_json::Value>(body)
-        .ok()
-        .and_then(|body| body.get("count")?.as_u64());
-    match count {
-        Some(count) if answer.starts_with("HTTP/1.1 200") => Ok(format!("{count} records imported")),
-        _ => Err(format!("the import answers {answer}").into()),
-    }
-}
-
-fn request(port: u16, text: &[u8]) -> std::io::Result<String> {
-    let mut socket = TcpStream::connect(("127.0.0.1", port))?;
-    socket.set_read_timeout(Some(PATIENCE))?;
-    socket.write_all(text)?;
-    let mut answer = Vec::new();
-    socket.read_to_end(&mut answer)?;
-    Ok(String::from_utf8_lossy(&answer).into_owned())
+    let answer = running::send_file(port, "/api/v1/asl/literatures/import", "a.xlsx", &file)?.json()?;
+    let count = answer["count"].as_u64().ok_or("the import tells no count")?;
+    Ok(format!("{count} records imported"))
 }
 
 #[cfg(test)]

@@ -1,16 +1,32 @@
-//! What goes to the cloud: the policies, and the script that builds and pushes a release.
+//! What goes to the cloud: the manifest, the policies, the bucket's rules, and the script that builds and pushes a release.
 
 use std::path::Path;
 use std::process::{Command, Output};
 
 use serde_json::Value;
 
+use super::running;
 use crate::failure::{Failure, Result, on_path};
 use crate::workspace::Workspace;
-use crate::{process, tools};
+use crate::{oss, process, tools};
 
 const DEPLOY: &str = "examples/literature/deploy";
 const SCRIPTS: &str = "examples/literature/scripts";
+
+const MODELS_SCRIPT: &str = "crates/xtask/src/rehearse/sae_models.py";
+
+/// What people get wrong in a manifest.
+const SLIPS: &[(&str, &str)] = &[
+    ("EnablePrometheus", "EnablePrometeus"),
+    ("\"Cpu\": 1000", "\"Cpu\": 1500"),
+    ("\"Cpu\": 1000", "\"Cpu\": \"1000\""),
+    ("tcpActiveConn", "QPS"),
+    ("initialDelaySeconds", "initialDelay"),
+    ("\"MinReadyInstances\": 1", "\"MinReadyInstances\": 0"),
+    ("secretRef", "configMapRef"),
+    ("\"Replicas\": 2", "\"Replicas\": 1"),
+    ("stdout", "file"),
+];
 
 /// Everything that the service asks OSS for, and may therefore be allowed.
 const ACTIONS: &[&str] = &[
@@ -38,23 +54,89 @@ esac
 pub(super) fn rehearse(workspace: &Workspace) -> Result<String> {
     let granted = allowed_is_needed(&json(workspace, "ram-policy.json")?)?;
     only_one_subject(&json(workspace, "oidc-trust-policy.json")?)?;
+    let compared = manifest(workspace)?;
+    let rules = bucket_rules(workspace)?;
     let scripts = lint(workspace)?;
     let releases = release(workspace)?;
     println!(
-        "NOT PROVED here: that Alibaba Cloud accepts the policies, and that the registry takes a push; no account is at hand"
+        "NOT PROVED here: that Alibaba Cloud accepts manifest and policies, that SAE sets the variables of the role, and that the \
+         registry takes a push; no account is at hand"
     );
     Ok(format!(
-        "{granted} rights, {scripts} scripts linted, {releases} releases against a fake docker"
+        "manifest as rendered and {compared} points as the vendor's models say, {granted} rights, {rules} rules of the \
+         bucket, {scripts} scripts linted, {releases} releases against a fake docker"
     ))
 }
 
-fn json(workspace: &Workspace, name: &str) -> Result<Value> {
+/// The committed manifest is what the plan says now, and what the vendor's models know. Answers with how many points were
+/// compared.
+fn manifest(workspace: &Workspace) -> Result<String> {
+    let deploy = workspace.root().join(DEPLOY);
+    let mut render = Command::new(running::build(workspace, "zhuji-cli", "zhuji")?);
+    render.args(["deploy", "render", "--mode", "cloud", "--from", "cloud.toml"]);
+    render
+        .args(["--check", "sae.json"])
+        .env_clear()
+        .current_dir(&deploy);
+    process::run_quietly(&mut render)?;
+    let models = tools::SAE_MODELS.ensure(workspace)?;
+    let compare = |manifest: &Path| {
+        let mut python = Command::new("python3");
+        python.arg(workspace.root().join(MODELS_SCRIPT));
+        process::run_quietly(python.arg(&models).arg(manifest))
+    };
+    let path = deploy.join("sae.json");
+    let compared = compare(&path)?.stdout;
+    // Whether it would see what people get wrong.
+    let text = std::fs::read_to_string(&path).map_err(on_path(&path))?;
+    let temporary = tempfile::tempdir()?;
+    for (right, wrong) in SLIPS {
+        let slipped = text.replace(right, wrong);
+        let file = temporary.path().join("sae.json");
+        std::fs::write(&file, &slipped)?;
+        if slipped == text || compare(&file).is_ok() {
+            return Err(format!("the vendor's models let `{wrong}` pass").into());
+        }
+    }
+    Ok(String::from_utf8_lossy(&compared).trim().to_owned())
+}
+
+/// The bucket's lifecycle and CORS, read by the command that applies them, against an OSS server. Answers with how many
+/// there are.
+fn bucket_rules(workspace: &Workspace) -> Result<usize> {
+    let rules = json(workspace, "storage-rules.json")?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let server = runtime.block_on(oss::start(0, "aiclinical-prod", None))?;
+    let applied = (|| {
+        for expected in ["applied", "the store has these rules already"] {
+            let mut apply = Command::new(running::build(workspace, "zhuji-cli", "zhuji")?);
+            apply.args(["storage", "apply", "storage-rules.json", "oss://aiclinical-prod"]);
+            apply.env_clear().current_dir(workspace.root().join(DEPLOY));
+            apply
+                .env("OSS_REGION", server.region())
+                .env("OSS_ENDPOINT", server.endpoint());
+            apply.env("OSS_ACCESS_KEY_ID", server.access_key_id());
+            apply.env("OSS_ACCESS_KEY_SECRET", server.access_key_secret());
+            let said = process::run_quietly(&mut apply)?.stdout;
+            let said = String::from_utf8_lossy(&said).into_owned();
+            if !said.contains(expected) {
+                return Err(format!("zhuji storage apply: expected `{expected}`: {said}").into());
+            }
+        }
+        Ok(())
+    })();
+    runtime.block_on(server.stop());
+    let count = |name: &str| rules[name].as_array().map_or(0, Vec::len);
+    applied.map(|()| count("lifecycle") + count("cors"))
+}
+
+pub(super) fn json(workspace: &Workspace, name: &str) -> Result<Value> {
     let path = workspace.root().join(DEPLOY).join(name);
     let text = std::fs::read_to_string(&path).map_err(on_path(&path))?;
     serde_json::from_str(&text).map_err(|error| Failure::new(format!("{name}: {error}")))
 }
 
-fn statements(policy: &Value) -> Result<&Vec<Value>> {
+pub(super) fn statements(policy: &Value) -> Result<&Vec<Value>> {
     if policy["Version"] != "1" {
         return Err("the version of a policy is \"1\"".into());
     }
@@ -64,7 +146,7 @@ fn statements(policy: &Value) -> Result<&Vec<Value>> {
 }
 
 /// The texts of a field that holds one or a list.
-fn texts(value: &Value) -> Vec<&str> {
+pub(super) fn texts(value: &Value) -> Vec<&str> {
     match value {
         Value::Array(items) => items.iter().filter_map(Value::as_str).collect(),
         other => other.as_str().into_iter().collect(),
