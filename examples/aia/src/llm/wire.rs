@@ -128,13 +128,11 @@ pub(crate) fn pieces(json: &[u8]) -> Result<Vec<Piece>, Refusal> {
 
 /// What an error object says, on one line: `{"message": …, "code": …}` or a plain text.
 pub(crate) fn told(error: &serde_json::Value) -> String {
-    match (
-        error.get("message").and_then(|text| text.as_str()),
-        error.get("code"),
-    ) {
-        (Some(message), Some(code)) if !code.is_null() => format!("{message} ({code})"),
-        (Some(message), _) => message.to_owned(),
-        (None, _) => error.as_str().map_or_else(|| error.to_string(), str::to_owned),
+    let plain = |value: &serde_json::Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    match (error.get("message"), error.get("code")) {
+        (Some(message), Some(code)) if !code.is_null() => format!("{} ({})", plain(message), plain(code)),
+        (Some(message), _) => plain(message),
+        (None, _) => plain(error),
     }
 }
 
@@ -193,6 +191,10 @@ mod tests {
                 "overloaded (503)",
             ),
             (r#"{"error":{"message":"overloaded","code":null}}"#, "overloaded"),
+            (
+                r#"{"error":{"message":"no money","code":"quota"}}"#,
+                "no money (quota)",
+            ),
             (r#"{"error":"overloaded"}"#, "overloaded"),
         ] {
             assert_eq!(

@@ -160,6 +160,11 @@ async function load() {
     remember();
   } catch (error) {
     if (error.name === "AbortError") return;
+    if (error.status === 404) {
+      // MODULES chose others: nothing on this page would work.
+      document.querySelector(".tools").hidden = true;
+      error = new Error("This service runs without the module asl, which keeps the literature.");
+    }
     showError($("list-error"), error);
     if (!view.items.length) $("total").textContent = "Records";
   }

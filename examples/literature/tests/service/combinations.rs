@@ -75,7 +75,8 @@ async fn only_what_is_mounted_is_there() {
         let roles = "select split_part(rolname, '/', 3) from pg_roles
                      where rolname like 'zhuji/' || current_database() || '/%'";
         assert_eq!(column(&pool, roles).await, listed(mounted.clone()), "{chosen}");
-        let jobs = "select queue || '.' || kind from zhuji_jobs.job";
+        let jobs = "select queue || '.' || kind from zhuji_jobs.job
+                    union select queue || '.' || kind from zhuji_jobs.finished";
         let kinds = mounted.iter().map(|module| {
             if *module == "asl" {
                 "asl.extract-pdf"
@@ -256,7 +257,7 @@ async fn neither_module_can_read_what_is_the_others() {
         .await
         .expect("it is migrated");
     for (module, other) in [("asl", "aia"), ("aia", "asl")] {
-        let sql = format!("select id::text from zhuji_jobs.job where queue = '{other}'");
+        let sql = format!("select id::text from zhuji_jobs.finished where queue = '{other}'");
         let ids = column(&pool, &sql).await;
         assert!(!ids.is_empty());
         let scoped = jobs.scoped(module);
