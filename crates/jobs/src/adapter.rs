@@ -269,6 +269,12 @@ pub trait JobsAdapter: Send + Sync + fmt::Debug + 'static {
     /// Records how attempts ended; for each, whether it was still owned and so took effect.
     async fn finish(&self, reports: &[Report]) -> Result<Vec<bool>>;
 
+    /// Of reports whose [`finish`](Self::finish) failed before and now took no effect: whether they took effect then, and
+    /// only the answer was lost. For the log and the metrics; a store may leave it out.
+    async fn has_ended(&self, reports: &[Report]) -> Result<Vec<bool>> {
+        Ok(vec![false; reports.len()])
+    }
+
     /// Marks a job as done as a part of the caller's transaction, with what it leaves behind as JSON text; `false` if it
     /// is no longer owned.
     async fn finish_in(&self, tx: &Transaction<'_>, fence: Fence, result: Option<&str>) -> Result<bool>;
@@ -287,6 +293,12 @@ pub trait JobsAdapter: Send + Sync + fmt::Debug + 'static {
 
     /// Counts by queue, sorted by name.
     async fn counts(&self) -> Result<Vec<QueueCounts>>;
+
+    /// The same as it was at most so long ago: a store in which counting costs much need not do it for each instance.
+    async fn recent_counts(&self, max_age: Duration) -> Result<Vec<QueueCounts>> {
+        let _ = max_age;
+        self.counts().await
+    }
 
     /// Notes how far jobs are that are still owned. A courtesy: a store may leave it out.
     async fn progress(&self, progress: &[(Fence, Progress)]) -> Result<()> {

@@ -1,7 +1,12 @@
+use std::time::Duration;
+
 use async_trait::async_trait;
 use zhuji_health::{Check, Outcome};
 
 use crate::jobs::Jobs;
+
+/// Every instance asks every few seconds; one of them counts.
+const COUNTS_MAY_BE: Duration = Duration::from_secs(5);
 
 pub(crate) struct JobsCheck {
     pub(crate) jobs: Jobs,
@@ -18,7 +23,7 @@ impl Check for JobsCheck {
     }
 
     async fn run(&self) -> Outcome {
-        match self.jobs.counts().await {
+        match self.jobs.recent_counts(COUNTS_MAY_BE).await {
             Ok(counts) => {
                 let stuck: u64 = counts.iter().map(|queue| queue.stuck).sum();
                 let dead: u64 = counts.iter().map(|queue| queue.dead_lately).sum();

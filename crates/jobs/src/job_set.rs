@@ -71,8 +71,9 @@ impl JobSet {
         self
     }
 
-    /// Adds an entry to the timetable of the worker's queue. When a worker starts, the entries of its set replace those
-    /// in the store, as far as jobs of its kinds are concerned.
+    /// Adds an entry to the timetable of the worker's queue. When a worker starts, the entries of its set are put
+    /// into the store; whoever started last decides about one that two versions have. An entry fires as long as there is
+    /// an instance whose program has it, and is dropped a quarter of an hour later.
     ///
     /// # Panics
     ///

@@ -189,7 +189,15 @@ impl Jobs {
     ///
     /// If the store can't be reached.
     pub async fn counts(&self) -> Result<Vec<QueueCounts>> {
-        let mut counts = self.inner.adapter.counts().await?;
+        self.recent_counts(Duration::ZERO).await
+    }
+
+    pub(crate) async fn recent_counts(&self, max_age: Duration) -> Result<Vec<QueueCounts>> {
+        let adapter = &self.inner.adapter;
+        let mut counts = match max_age.is_zero() {
+            true => adapter.counts().await?,
+            false => adapter.recent_counts(max_age).await?,
+        };
         counts.retain(|counts| self.sees(&counts.queue));
         Ok(counts)
     }

@@ -193,9 +193,17 @@ pub struct Firing {
 /// Where a timetable is kept.
 #[async_trait]
 pub trait ScheduleAdapter: Send + Sync + fmt::Debug {
-    /// Makes these the entries of the queue as far as jobs of `kinds` are concerned: adds new ones, drops those that
-    /// are not there any more, and leaves alone the next tick of those that are as they were.
+    /// Makes these the entries of the queue as far as jobs of `kinds` are concerned: adds new ones, leaves alone the next
+    /// tick of those that are as they were, and drops the others once no instance has them any more. A store that
+    /// several processes share waits for that, because an instance of the version before may start at any time in a
+    /// rolling deploy.
     async fn set_schedules(&self, queue: &str, kinds: &[String], schedules: &[NewSchedule]) -> Result<()>;
+
+    /// Says that this instance still has these entries. Called every few minutes.
+    async fn keep_schedules(&self, queue: &str, names: &[String]) -> Result<()> {
+        let _ = (queue, names);
+        Ok(())
+    }
 
     /// What is due in these queues.
     async fn due_schedules(&self, queues: &[String]) -> Result<DueSchedules>;

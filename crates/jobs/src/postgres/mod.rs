@@ -301,6 +301,20 @@ impl JobsAdapter for PostgresAdapter {
         Ok(answers)
     }
 
+    async fn has_ended(&self, reports: &[Report]) -> Result<Vec<bool>> {
+        let (ids, claims, workers) = fences(reports.iter().map(|report| report.fence));
+        let is_done = |report: &Report| matches!(report.finish, Finish::Done { .. });
+        let done: Vec<bool> = reports.iter().map(is_done).collect();
+        let params: [&(dyn ToSql + Sync); 4] = [&ids, &claims, &workers, &done];
+        let mut ended = vec![false; reports.len()];
+        for row in &self.query("finish", "attempts", sql::HAS_ENDED, &params).await? {
+            if let Some(ended) = ended.get_mut(place(row, "finish")?) {
+                *ended = true;
+            }
+        }
+        Ok(ended)
+    }
+
     async fn finish_in(&self, tx: &Transaction<'_>, fence: Fence, result: Option<&str>) -> Result<bool> {
         let (ids, claims, workers) = fences(std::iter::once(fence));
         let rows = tx
@@ -348,6 +362,12 @@ impl JobsAdapter for PostgresAdapter {
 
     async fn counts(&self) -> Result<Vec<QueueCounts>> {
         let rows = self.query("count", "queues", sql::COUNTS, &[]).await?;
+        rows.iter().map(counts).collect()
+    }
+
+    async fn recent_counts(&self, max_age: Duration) -> Result<Vec<QueueCounts>> {
+        let age = max_age.as_secs_f64();
+        let rows = self.query("count", "queues", sql::RECENT_COUNTS, &[&age]).await?;
         rows.iter().map(counts).collect()
     }
 

@@ -10,13 +10,6 @@ use crate::schedule::{DueSchedules, Firing, NewSchedule, ScheduleAdapter};
 #[async_trait]
 impl ScheduleAdapter for PostgresAdapter {
     async fn set_schedules(&self, queue: &str, kinds: &[String], schedules: &[NewSchedule]) -> Result<()> {
-        let names: Vec<&str> = schedules.iter().map(|schedule| schedule.name.as_str()).collect();
-        let params: [&(dyn ToSql + Sync); 3] = [&queue, &kinds, &names];
-        self.query("schedule", queue, sql::DROP_SCHEDULES, &params)
-            .await?;
-        if schedules.is_empty() {
-            return Ok(());
-        }
         let now = self.query("schedule", queue, "SELECT now() AS now", &[]).await?;
         let now: Timestamp = match now.first() {
             Some(row) => column(row, "schedule", "now")?,
@@ -42,7 +35,17 @@ impl ScheduleAdapter for PostgresAdapter {
             let set = self.pool.execute(sql::SET_SCHEDULE, &params).await;
             set.map_err(|source| explain("schedule", &schedule.name, source))?;
         }
+        let names: Vec<&str> = schedules.iter().map(|schedule| schedule.name.as_str()).collect();
+        let params: [&(dyn ToSql + Sync); 3] = [&queue, &kinds, &names];
+        self.query("schedule", queue, sql::DROP_SCHEDULES, &params)
+            .await?;
         Ok(())
+    }
+
+    async fn keep_schedules(&self, queue: &str, names: &[String]) -> Result<()> {
+        self.query("schedule", queue, sql::KEEP_SCHEDULES, &[&queue, &names])
+            .await
+            .map(drop)
     }
 
     async fn due_schedules(&self, queues: &[String]) -> Result<DueSchedules> {

@@ -19,4 +19,9 @@ pub(super) const MIGRATIONS: &[Migration<'static>] = &[
         name: "engine",
         sql: include_str!("v3_engine.sql"),
     },
+    Migration {
+        version: 4,
+        name: "fleet",
+        sql: include_str!("v4_fleet.sql"),
+    },
 ];

@@ -46,6 +46,21 @@ pub(super) const COMPLETE: &str = "SELECT place FROM zhuji_jobs.complete($1, $2,
 
 pub(super) const FAIL: &str = "SELECT place FROM zhuji_jobs.fail($1, $2, $3, $4, $5, $6)";
 
+/// Which ended as reported, by their place in the arrays: told again because the answer to the first telling was lost.
+/// What another instance wrote about the claim (that its worker was lost) is not what was reported. One look into an
+/// index for each, however much is done.
+pub(super) const HAS_ENDED: &str = "
+SELECT r.place::int4 AS place
+FROM ROWS FROM (unnest($1::uuid[]), unnest($2::int8[]), unnest($3::uuid[]), unnest($4::bool[])) WITH ORDINALITY
+     AS r(id, claims, worker, done, place)
+WHERE CASE WHEN r.done THEN
+    (SELECT true FROM zhuji_jobs.finished f
+     WHERE f.id = r.id AND f.claims = r.claims AND f.worker = r.worker AND f.state = 'done' LIMIT 1)
+ELSE
+    (SELECT true FROM zhuji_jobs.attempt a
+     WHERE a.job = r.id AND a.claim = r.claims AND a.worker = r.worker AND a.outcome <> 'lost')
+END";
+
 pub(super) const RESCUE: &str = "SELECT state FROM zhuji_jobs.rescue($1) AS state";
 
 pub(super) const RELEASE: &str = "SELECT zhuji_jobs.release($1, $2, $3)";
@@ -78,8 +93,11 @@ WITH done AS (
     DELETE FROM zhuji_jobs.finished f USING (SELECT * FROM done UNION ALL SELECT * FROM dead) AS old
     WHERE f.id = old.id AND f.finished_at = old.finished_at
     RETURNING f.id
+), ended AS (
+    SELECT id FROM zhuji_jobs.batch WHERE ended_at < now() - make_interval(secs => greatest($1, $2))
+    ORDER BY ended_at LIMIT $3 FOR UPDATE SKIP LOCKED
 ), batches AS (
-    DELETE FROM zhuji_jobs.batch WHERE ended_at < now() - make_interval(secs => greatest($1, $2))
+    DELETE FROM zhuji_jobs.batch b USING ended WHERE b.id = ended.id
 ), attempts AS (
     DELETE FROM zhuji_jobs.attempt a USING gone WHERE a.job = gone.id
 )
@@ -128,6 +146,8 @@ FROM (
 ) AS open
 GROUP BY queue
 ORDER BY queue";
+
+pub(super) const RECENT_COUNTS: &str = "SELECT * FROM zhuji_jobs.recent_counts($1)";
 
 pub(super) const BATCH: &str = "
 INSERT INTO zhuji_jobs.batch (id, queue, total, pending, next_id, next_kind, next_payload, next_priority,
@@ -204,10 +224,16 @@ VALUES ($1, $2, $3, $4, $5, $6::text::json, $7, $8, $9, $10)
 ON CONFLICT (queue, name) DO UPDATE
 SET cron = excluded.cron, zone = excluded.zone, kind = excluded.kind, payload = excluded.payload,
     priority = excluded.priority, max_attempts = excluded.max_attempts, overlap = excluded.overlap,
-    next_at = CASE WHEN (s.cron, s.zone) = (excluded.cron, excluded.zone) THEN s.next_at ELSE excluded.next_at END";
+    next_at = CASE WHEN (s.cron, s.zone) = (excluded.cron, excluded.zone) THEN s.next_at ELSE excluded.next_at END,
+    seen_at = now()";
 
+/// Those that no instance has had for a while.
 pub(super) const DROP_SCHEDULES: &str = "
-DELETE FROM zhuji_jobs.schedule WHERE queue = $1 AND kind = ANY($2) AND name <> ALL($3)";
+DELETE FROM zhuji_jobs.schedule
+WHERE queue = $1 AND kind = ANY($2) AND name <> ALL($3) AND seen_at < now() - interval '15 minutes'";
+
+pub(super) const KEEP_SCHEDULES: &str = "
+UPDATE zhuji_jobs.schedule SET seen_at = now() WHERE queue = $1 AND name = ANY($2)";
 
 pub(super) const SCHEDULES: &str = "
 SELECT queue, name, cron, zone, kind, payload::text AS payload, priority, max_attempts, overlap, next_at, last_at,

@@ -138,7 +138,8 @@ async fn set_up(shared: &Shared, kinds: &[String]) -> Result<(), Error> {
         Some(adapter) => {
             adapter.set_schedules(&shared.queue, kinds, schedules).await?;
             if !schedules.is_empty() {
-                shared.jobs.inner.timetable.add(&shared.queue);
+                let names = schedules.iter().map(|schedule| schedule.name.clone());
+                shared.jobs.inner.timetable.add(&shared.queue, names);
             }
             Ok(())
         }

@@ -59,7 +59,8 @@ async fn store(adapter: &dyn JobsAdapter, reports: &[Report]) -> Vec<Option<bool
     let mut failures = 0;
     loop {
         let error = match adapter.finish(reports).await {
-            Ok(answers) => return answers.into_iter().map(Some).collect(),
+            Ok(answers) if failures == 0 => return answers.into_iter().map(Some).collect(),
+            Ok(answers) => return told_again(adapter, reports, answers).await,
             Err(error) => error,
         };
         meters::store_error("finish");
@@ -91,4 +92,25 @@ async fn store(adapter: &dyn JobsAdapter, reports: &[Report]) -> Vec<Option<bool
             .min(Duration::from_secs(2));
         tokio::time::sleep(pause.mul_f64(0.5 + 0.5 * fastrand::f64())).await;
     }
+}
+
+/// A report that now takes no effect may have taken it before, when its answer was lost on the way: then it is not
+/// somebody else's job.
+async fn told_again(
+    adapter: &dyn JobsAdapter,
+    reports: &[Report],
+    mut answers: Vec<bool>,
+) -> Vec<Option<bool>> {
+    let refused: Vec<usize> = (0..reports.len()).filter(|at| !answers[*at]).collect();
+    if !refused.is_empty() {
+        let asked: Vec<Report> = refused.iter().map(|at| reports[*at].clone()).collect();
+        match adapter.has_ended(&asked).await {
+            Ok(ended) => refused
+                .iter()
+                .zip(ended)
+                .for_each(|(at, ended)| answers[*at] = ended),
+            Err(error) => tracing::debug!(%error, "whether the first report took effect can't be found out"),
+        }
+    }
+    answers.into_iter().map(Some).collect()
 }

@@ -1,6 +1,6 @@
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use tokio::sync::Notify;
@@ -16,23 +16,29 @@ const LOOK_AT_LEAST_EVERY: Duration = Duration::from_secs(30);
 const SHORTEST_PAUSE: Duration = Duration::from_millis(10);
 const AFTER_FAILURE: Duration = Duration::from_secs(2);
 
-/// The queues whose schedules this process fires.
+/// Well within the time after which an entry that nobody has is dropped.
+const KEEP_EVERY: Duration = Duration::from_secs(240);
+
+/// By queue, the names of the entries that the programs of this process have.
+type Entries = BTreeMap<String, BTreeSet<String>>;
+
+/// The schedules that this process fires. What only another version of the program has is left to that one's instances.
 #[derive(Debug, Default)]
 pub(crate) struct Timetable {
-    queues: Mutex<BTreeSet<String>>,
+    entries: Mutex<Entries>,
     changed: Notify,
 }
 
 impl Timetable {
-    pub(super) fn add(&self, queue: &str) {
-        let mut queues = self.queues.lock().unwrap_or_else(PoisonError::into_inner);
-        queues.insert(queue.to_owned());
+    pub(super) fn add(&self, queue: &str, names: impl Iterator<Item = String>) {
+        let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        entries.entry(queue.to_owned()).or_default().extend(names);
         self.changed.notify_one();
     }
 
-    fn queues(&self) -> Vec<String> {
-        let queues = self.queues.lock().unwrap_or_else(PoisonError::into_inner);
-        queues.iter().cloned().collect()
+    fn entries(&self) -> Entries {
+        let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        entries.clone()
     }
 
     /// Fires what is due, as long as a worker of the process runs.
@@ -40,13 +46,24 @@ impl Timetable {
         let Some(schedules) = adapter.timetable() else {
             return;
         };
+        let mut kept = Instant::now();
         loop {
-            let queues = self.queues();
-            if queues.is_empty() {
+            let entries = self.entries();
+            if entries.is_empty() {
                 self.changed.notified().await;
                 continue;
             }
-            let pause = match step(schedules, &queues, &wake).await {
+            let looked = async {
+                if kept.elapsed() >= KEEP_EVERY {
+                    for (queue, names) in &entries {
+                        let names: Vec<String> = names.iter().cloned().collect();
+                        schedules.keep_schedules(queue, &names).await?;
+                    }
+                    kept = Instant::now();
+                }
+                step(schedules, &entries, &wake).await
+            };
+            let pause = match looked.await {
                 Ok(pause) => pause,
                 Err(error) => {
                     meters::store_error("schedule");
@@ -63,10 +80,17 @@ impl Timetable {
 }
 
 /// How long to wait for the next tick.
-async fn step(schedules: &dyn ScheduleAdapter, queues: &[String], wake: &Wake) -> crate::Result<Duration> {
-    let found = schedules.due_schedules(queues).await?;
+async fn step(schedules: &dyn ScheduleAdapter, entries: &Entries, wake: &Wake) -> crate::Result<Duration> {
+    let queues: Vec<String> = entries.keys().cloned().collect();
+    let found = schedules.due_schedules(&queues).await?;
     let mut next = found.next;
     for (queue, schedule, tick) in found.due {
+        if !entries
+            .get(&queue)
+            .is_some_and(|own| own.contains(&schedule.name))
+        {
+            continue;
+        }
         let following = match schedule.next_after(found.now) {
             // No tick will come any more: as far away as may be.
             Ok(following) => following.unwrap_or(Timestamp::MAX),

@@ -18,6 +18,8 @@ const SWEEP_EVERY: Duration = Duration::from_secs(60);
 /// Steps of one sweep, with a pause between them: what is left waits for the next sweep.
 const SWEEP_STEPS: usize = 20;
 const COUNT_EVERY: Duration = Duration::from_secs(15);
+/// What another instance counted so lately will do.
+const COUNTS_MAY_BE: Duration = Duration::from_secs(12);
 
 /// The chores of a process with workers: takes up jobs whose worker was lost, forgets old ones, counts for the
 /// metrics, listens for hints. Shared by the process's workers and ended with the last of them.
@@ -104,7 +106,7 @@ async fn rescue(adapter: &dyn JobsAdapter, wake: &Wake) {
 }
 
 async fn count(adapter: &dyn JobsAdapter, known: &mut BTreeSet<String>) {
-    match adapter.counts().await {
+    match adapter.recent_counts(COUNTS_MAY_BE).await {
         Ok(mut counts) => {
             // A queue that has run empty is not in the answer; its gauges must fall to zero all the same.
             let present: BTreeSet<String> = counts.iter().map(|counts| counts.queue.clone()).collect();

@@ -72,10 +72,15 @@ pub(crate) async fn a_queues_limit_holds_over_the_fleet(kind: &str) {
     };
     let stored = eventually("the limits to be stored", limits).await;
     assert_eq!(stored.kinds["scarce"].running, Some(1));
-    for n in 0..30 {
-        fleet[n % 2].enqueue(&note(n.to_string())).await.unwrap();
-        fleet[n % 2].enqueue(&Scarce).await.unwrap();
+    // All at once: where enqueuing one takes as long as running one, nothing would ever run beside another.
+    let admin = fleet[0].admin();
+    admin.pause("default").await.unwrap();
+    for jobs in &fleet {
+        let notes: Vec<Note> = (0..15).map(|n| note(n.to_string())).collect();
+        jobs.enqueue_many(&notes).await.unwrap();
+        jobs.enqueue_many(&[(); 15].map(|()| Scarce)).await.unwrap();
     }
+    admin.resume("default").await.unwrap();
     eventually("all to be done", || async {
         (queue.ended.load(Ordering::SeqCst) == 60).then_some(())
     })
@@ -210,7 +215,9 @@ pub(crate) async fn every_tick_fires_once_in_a_fleet(kind: &str) {
 }
 
 pub(crate) async fn two_schedulers_fire_a_tick_once_and_missed_ones_once(kind: &str) {
-    let Bench { jobs, adapter, .. } = &bench(kind).await;
+    let Bench {
+        jobs, adapter, pool, ..
+    } = &bench(kind).await;
     let timetable = adapter.timetable().unwrap();
     let kinds = ["note".to_owned()];
     let entry = |cron: &str, overlap| NewSchedule {
@@ -312,8 +319,62 @@ pub(crate) async fn two_schedulers_fire_a_tick_once_and_missed_ones_once(kind: &
         1,
         "another worker's"
     );
+    if let Some(pool) = pool {
+        // An instance of the version before starts, which does not have it: another one has it still.
+        timetable.set_schedules("default", &kinds, &[]).await.unwrap();
+        assert_eq!(jobs.admin().schedules().await.unwrap().len(), 1);
+        let age = "UPDATE zhuji_jobs.schedule SET seen_at = now() - interval '20 minutes'";
+        pool.execute(age, &[]).await.unwrap();
+        timetable
+            .keep_schedules("default", &["n".to_owned()])
+            .await
+            .unwrap();
+        timetable.set_schedules("default", &kinds, &[]).await.unwrap();
+        assert_eq!(jobs.admin().schedules().await.unwrap().len(), 1);
+        pool.execute(age, &[]).await.unwrap();
+    }
     timetable.set_schedules("default", &kinds, &[]).await.unwrap();
     assert!(jobs.admin().schedules().await.unwrap().is_empty());
+}
+
+/// In a rolling deploy two versions of a program run side by side.
+pub(crate) async fn an_entry_fires_only_where_the_program_has_it(kind: &str) {
+    let Bench { jobs, adapter, .. } = &bench(kind).await;
+    let other = NewSchedule {
+        name: "of the other version".into(),
+        cron: "@every 1s".into(),
+        zone: "UTC".into(),
+        kind: "note".into(),
+        payload: "{\"text\":\"other\"}".into(),
+        priority: 0,
+        max_attempts: 1,
+        overlap: true,
+    };
+    let seen = Seen::default();
+    let set = JobSet::new()
+        .on({
+            let seen = seen.clone();
+            async move |_, job: Note| {
+                seen.add(job.text);
+                Ok(())
+            }
+        })
+        .schedule(Schedule::every("own", Duration::from_secs(1), &note("own")).unwrap());
+    let worker = start(jobs, set);
+    eventually("its own", || async { (seen.len() > 0).then_some(()) }).await;
+    let timetable = adapter.timetable().unwrap();
+    let names = ["other".to_owned()];
+    timetable
+        .set_schedules("default", &names, &[other])
+        .await
+        .unwrap();
+    let before = seen.len();
+    eventually("two more ticks", || async {
+        (seen.len() >= before + 2).then_some(())
+    })
+    .await;
+    worker.stop(PATIENCE).await;
+    assert!(seen.all().iter().all(|text| text == "own"), "{:?}", seen.all());
 }
 
 pub(crate) async fn what_follows_a_batch_runs_when_all_of_it_has_ended(kind: &str) {

@@ -78,6 +78,7 @@ suite!(
     a_limited_kind_does_not_hold_up_others,
     every_tick_fires_once_in_a_fleet,
     two_schedulers_fire_a_tick_once_and_missed_ones_once,
+    an_entry_fires_only_where_the_program_has_it,
     what_follows_a_batch_runs_when_all_of_it_has_ended,
 );
 

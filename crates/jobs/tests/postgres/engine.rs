@@ -90,18 +90,95 @@ async fn a_million_finished_jobs_do_not_slow_the_claim() {
     statement(pool, &copies).await;
     statement(pool, "VACUUM ANALYZE zhuji_jobs.finished").await;
     let pages_after = pages_of_a_claim(pool).await;
+    let tight = before * 2 + Duration::from_millis(200);
     let mut after = Duration::MAX;
-    for _ in 0..3 {
+    // The best of a few: the machine may be busy with other things.
+    for _ in 0..10 {
         after = after.min(run(jobs, 1000).await);
+        if after < tight {
+            break;
+        }
     }
     println!(
         "{finished} finished jobs: a claim reads {pages_before} pages before and {pages_after} after; 1,000 jobs take \
          {before:?} and {after:?}"
     );
     assert!(pages_after <= pages_before + 50, "{pages_before} {pages_after}");
-    assert!(
-        after < before * 3 + Duration::from_secs(1),
-        "{before:?} {after:?}"
+    assert!(after < tight, "{before:?} {after:?}");
+}
+
+/// The answer to a report can be lost on its way; told again it takes no effect, and is not somebody else's end either.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_end_that_is_told_again_is_known_to_have_counted() {
+    let Bench { jobs, adapter, .. } = &bench("postgres").await;
+    let request = ClaimRequest {
+        worker: WorkerId::generate(),
+        queue: "default".into(),
+        kinds: vec!["note".into()],
+        limit: 10,
+        lease: Duration::from_secs(60),
+    };
+    let notes: Vec<Note> = (0..4).map(|n| note(n.to_string())).collect();
+    jobs.enqueue_many(&notes).await.unwrap();
+    let claimed = adapter.claim(&request).await.unwrap().jobs;
+    let finishes = [
+        Finish::Done { result: None },
+        Finish::Retry {
+            delay: Duration::from_secs(60),
+            error: "why".into(),
+        },
+        Finish::Dead { error: "why".into() },
+        Finish::Cancelled,
+    ];
+    let report = |(claimed, finish): (&Claimed, &Finish)| Report {
+        fence: Fence {
+            id: claimed.id,
+            claim: claimed.claim,
+            worker: request.worker,
+        },
+        finish: finish.clone(),
+    };
+    let reports: Vec<Report> = claimed.iter().zip(&finishes).map(report).collect();
+    assert_eq!(adapter.has_ended(&reports).await.unwrap(), [false; 4]);
+    assert_eq!(adapter.finish(&reports).await.unwrap(), [true; 4]);
+    assert_eq!(adapter.finish(&reports).await.unwrap(), [false; 4]);
+    assert_eq!(adapter.has_ended(&reports).await.unwrap(), [true; 4]);
+    // Another claim's, another worker's.
+    let mut strange = reports.clone();
+    strange[0].fence.claim += 1;
+    strange[1].fence.claim += 1;
+    strange[2].fence.worker = WorkerId::generate();
+    // It failed: that it was done is not what was stored.
+    strange[2].finish = Finish::Done { result: None };
+    strange[3].fence.worker = WorkerId::generate();
+    assert_eq!(adapter.has_ended(&strange).await.unwrap(), [false; 4]);
+}
+
+/// Each instance asks every few seconds; one counts for all.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_counted_lately_is_not_counted_again() {
+    let Bench { jobs, adapter, .. } = &bench("postgres").await;
+    let minute = Duration::from_secs(60);
+    let ready = async |age| {
+        adapter
+            .recent_counts(age)
+            .await
+            .unwrap()
+            .iter()
+            .map(|queue| queue.ready)
+            .sum::<u64>()
+    };
+    assert_eq!(ready(minute).await, 0);
+    jobs.enqueue_many(&[note("a"), note("b")]).await.unwrap();
+    assert_eq!(ready(minute).await, 0, "as it was");
+    assert_eq!(ready(Duration::ZERO).await, 2);
+    let (exact, recent) = (
+        adapter.counts().await.unwrap(),
+        adapter.recent_counts(minute).await.unwrap(),
+    );
+    assert_eq!(
+        (exact[0].ready, &exact[0].queue),
+        (recent[0].ready, &recent[0].queue)
     );
 }
 
