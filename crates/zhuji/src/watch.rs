@@ -28,8 +28,12 @@ impl Watch {
     /// Looks at what the settings name; at nothing that they don't.
     pub(crate) fn start(settings: &Settings) -> Self {
         let mut disks = Vec::new();
-        if settings.storage.kind == "local" {
-            disks.push(("storage", settings.storage.local_dir.clone()));
+        let storage = &settings.storage;
+        if storage.kind == "local" || !storage.resident_prefixes.is_empty() {
+            disks.push(("storage", storage.local_dir.clone()));
+        }
+        if let Some(dir) = storage.outbox() {
+            disks.push(("outbox", dir));
         }
         let certificates = endpoints(
             Some(&settings.db).filter(|_| settings.needs_database()),

@@ -12,8 +12,11 @@ const HARDLY_ANY: (f64, u64) = (0.05, 512 * 1024 * 1024);
 
 pub(super) async fn look(patient: &Patient<'_>) -> Vec<Finding> {
     let mut places: Vec<(&'static str, PathBuf)> = vec![("temporary files", std::env::temp_dir())];
-    if let Some(storage) = patient.storage.here().filter(|storage| storage.kind == "local") {
-        places.insert(0, ("STORAGE_LOCAL_DIR", storage.local_dir.clone()));
+    if let Some(storage) = patient.storage.here() {
+        let outbox = storage.outbox().map(|dir| ("STORAGE_OUTBOX_DIR", dir));
+        let on_site = storage.kind == "local" || !storage.resident_prefixes.is_empty();
+        let files = on_site.then(|| ("STORAGE_LOCAL_DIR", storage.local_dir.clone()));
+        places.splice(0..0, files.into_iter().chain(outbox));
     }
     let looked = tokio::task::spawn_blocking(move || places.iter().map(one).collect());
     looked.await.unwrap_or_default()

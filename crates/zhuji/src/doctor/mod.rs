@@ -11,6 +11,7 @@ mod disk;
 mod finding;
 mod llm;
 mod names;
+mod outbox;
 mod patient;
 mod redis;
 mod remedies;
@@ -117,6 +118,10 @@ fn check<'a>(name: &str, patient: &'a Patient<'_>) -> Option<(Look<'a>, &'static
         "tls" => (
             tls::look(patient).boxed(),
             "nothing answers in time: check the addresses and the network",
+        ),
+        "outbox" => (
+            outbox::look(patient).boxed(),
+            "the file system hangs: look at its mount (NFS, NAS)",
         ),
         _ => return None,
     })

@@ -110,7 +110,7 @@ async fn the_commands_say_how_it_went() {
         (["migrate"], &good, 0, "asl: up to date"),
         (["migrate"], &bad, 69, "database"),
         (["doctor"], &good, 0, "database"),
-        (["doctor"], &bad, 1, "DATABASE_URL"),
+        (["doctor"], &bad, 2, "DATABASE_URL"),
         (["healthcheck"], &good, 1, &port),
     ] {
         let output = literature(&arguments, variables);
