@@ -21,7 +21,7 @@ use futures_util::StreamExt;
 use tokio::{
     sync::Notify,
     task::JoinHandle,
-    time::{Instant, timeout},
+    time::{Instant, sleep, timeout},
 };
 
 use self::{
@@ -37,7 +37,7 @@ use crate::{
     adapter::{file_body, no_result},
 };
 
-/// How long a read may take while the link is taken to be down.
+/// How much longer a read may take once the link is taken to be down.
 const PATIENCE: Duration = Duration::from_secs(3);
 /// What a health check has for the store; when it takes longer, the link is probed in the background.
 const CHECK: Duration = Duration::from_millis(400);
@@ -86,7 +86,7 @@ pub(super) async fn lock(dir: &Path) -> Result<File> {
         match file.try_lock() {
             Ok(()) => return Ok(file),
             Err(TryLockError::WouldBlock) if Instant::now() < deadline => {
-                tokio::time::sleep(Duration::from_millis(20)).await;
+                sleep(Duration::from_millis(20)).await;
             }
             Err(TryLockError::WouldBlock) => {
                 return Err(
@@ -192,18 +192,21 @@ impl OutboxAdapter {
         }
     }
 
-    /// Reads from the store; with little patience while the link is down.
+    /// Reads from the store; with little patience once the link is down.
     async fn read<T>(
         &self,
         operation: &'static str,
         subject: &str,
         work: impl Future<Output = Result<T>> + Send,
     ) -> Result<T> {
-        if self.shared.link.is_up() {
-            return self.noted(work.await);
+        let lost = async {
+            self.shared.link.until_lost().await;
+            sleep(PATIENCE).await;
+        };
+        tokio::select! {
+            result = work => self.noted(result),
+            () = lost => Err(down(operation, subject, "the link to the store is down")),
         }
-        let late = |_| Err(down(operation, subject, "the link to the store is down"));
-        timeout(PATIENCE, work).await.unwrap_or_else(late)
     }
 
     fn noted<T>(&self, result: Result<T>) -> Result<T> {
@@ -303,14 +306,13 @@ impl OutboxAdapter {
         (mut staged, stored): (Staged, Stored),
         create_only: bool,
     ) -> Result<Stored> {
-        let Stored {
-            size, etag, crc64, ..
-        } = stored;
+        let Stored { size, etag, crc64, .. } = stored;
         let record = Record::upload(key, &staged.data, create_only, size, &etag);
-        self.shared.queue.append(key, record).await?;
-        staged.kept = true;
-        staged.room.keep();
-        self.shared.wake.notify_one();
+        let kept = self.append(key, record, move || {
+            staged.kept = true;
+            staged.room.keep();
+        });
+        kept.await?;
         Ok(Stored::new(
             key.as_str(),
             size,
@@ -321,9 +323,27 @@ impl OutboxAdapter {
     }
 
     async fn keep_delete(&self, key: &Key) -> Result<()> {
-        self.shared.queue.append(key, Record::delete(key)).await?;
-        self.shared.wake.notify_one();
-        Ok(())
+        self.append(key, Record::delete(key), || {}).await
+    }
+
+    /// Puts a record behind all others, also if whoever asks goes away meanwhile: half of it would be a record without data.
+    async fn append(
+        &self,
+        key: &Key,
+        record: Record,
+        kept: impl FnOnce() + Send + 'static,
+    ) -> Result<()> {
+        let (shared, subject) = (Arc::clone(&self.shared), key.clone());
+        let task = tokio::spawn(async move {
+            shared.queue.append(&subject, record).await?;
+            kept();
+            shared.wake.notify_one();
+            Ok(())
+        });
+        task.await.unwrap_or_else(|error| {
+            let why = "the runtime is shutting down";
+            Err(Error::new(ErrorKind::Unexpected, "upload", key.as_str(), why).with_source(error))
+        })
     }
 }
 

@@ -20,7 +20,7 @@ use super::{
 use crate::{Body, ByteStream, Error, ErrorKind, GetOptions, PutOptions, Result};
 
 /// How long a probe of the link may take.
-const PROBE: Duration = Duration::from_secs(10);
+const PROBE: Duration = Duration::from_secs(6);
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 

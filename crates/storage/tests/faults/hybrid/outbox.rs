@@ -355,6 +355,40 @@ async fn damaged_bytes_and_strangers_records_are_not_sent() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_link_that_swallows_everything_is_noticed() {
+    let site = Site::new().await;
+    let storage = site.open().await;
+    storage.upload("there", "x").await.unwrap();
+    // Neither an answer nor a refusal: only the health check, which the platform runs, tells that the link is gone.
+    site.proxy.blackhole().await;
+    let check = storage.health_check();
+    let watch = tokio::spawn(async move {
+        loop {
+            assert!(!check.run().await.is_failure());
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    });
+    let began = std::time::Instant::now();
+    let read = tokio::spawn({
+        let storage = storage.clone();
+        async move { storage.download("there").await }
+    });
+    storage.upload("waits", "y").await.unwrap();
+    let acknowledged = began.elapsed();
+    assert_eq!(read.await.unwrap().unwrap_err().kind(), ErrorKind::Unavailable);
+    println!("acknowledged after {acknowledged:?}, read refused after {:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(25), "{:?}", began.elapsed());
+    let began = std::time::Instant::now();
+    storage.upload("too", "z").await.unwrap();
+    assert!(began.elapsed() < Duration::from_secs(3), "at once, now that it is known");
+    assert!(!watch.is_finished());
+    watch.abort();
+    site.proxy.resume().await;
+    site.all_carried_out().await;
+    assert_eq!(storage.download("too").await.unwrap(), "z");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_outbox_belongs_to_one_process() {
     let site = Site::new().await;
     let first = site.open().await;
