@@ -6,7 +6,8 @@ use std::process::Command;
 
 use serde::Deserialize;
 
-use crate::failure::{Failure, Result, on_path};
+use super::yaml;
+use crate::failure::{Result, on_path};
 use crate::workspace::Workspace;
 use crate::{process, service, tools};
 
@@ -119,15 +120,8 @@ struct Secret {
 
 impl Composition {
     pub(super) fn read(workspace: &Workspace) -> Result<Self> {
-        const AS_JSON: &str = "import json, sys\nfrom ruamel.yaml import YAML\n\
-                               json.dump(YAML(typ='safe').load(open(sys.argv[1])), sys.stdout)";
         let directory = workspace.root().join(DIRECTORY);
-        let checker = tools::CHECK_JSONSCHEMA.ensure(workspace)?;
-        let mut python = Command::new(checker.with_file_name("python"));
-        python.args(["-c", AS_JSON]).arg(directory.join("compose.yaml"));
-        let json = process::run_quietly(&mut python)?.stdout;
-        let mut composition: Self =
-            serde_json::from_slice(&json).map_err(|error| Failure::new(format!("compose.yaml: {error}")))?;
+        let mut composition: Self = yaml::read(workspace, &Path::new(DIRECTORY).join("compose.yaml"))?;
         let example = directory.join(".env.example");
         let text = std::fs::read_to_string(&example).map_err(on_path(&example))?;
         composition.site = assignments(&text);
