@@ -192,7 +192,7 @@ impl Lane<'_> {
             let shape = slow::shape(sql);
             let verb = shape.split(|c: char| !c.is_alphanumeric()).next();
             let name = verb.filter(|verb| !verb.is_empty()).unwrap_or(operation);
-            span.record("otel.name", name);
+            span.record("otel.name", name.to_ascii_uppercase().as_str());
             span.record("db.query.text", shape.as_str());
         }
         span

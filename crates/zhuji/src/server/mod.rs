@@ -13,7 +13,7 @@ pub(crate) use admin::{AdminToken, Administered, admin};
 pub use context::{RequestContext, current_request};
 pub(crate) use context::{current_request_id, job_origin};
 pub(crate) use listener::{Listener, listen};
-pub(crate) use respond::{App, Endpoints, tag_module};
+pub(crate) use respond::{App, Endpoints, Routine, tag_module};
 pub(crate) use uploads::uploads;
 
 #[cfg(test)]

@@ -174,6 +174,10 @@ fn as_problem(response: Response) -> Response {
     response
 }
 
+/// Marks an answer that nobody asked for by hand: its line is for those who look closely.
+#[derive(Clone)]
+pub(crate) struct Routine;
+
 /// Where the request went, left by the router for the log and the metrics.
 #[derive(Clone)]
 struct Routed {
@@ -230,6 +234,8 @@ fn report(method: &Method, path: &str, response: &Response, elapsed: Duration) {
     );
     if status >= 500 {
         tracing::warn!(method, path, route, status, duration_ms, "request");
+    } else if response.extensions().get::<Routine>().is_some() {
+        tracing::debug!(method, path, route, status, duration_ms, "request");
     } else {
         tracing::info!(method, path, route, status, duration_ms, "request");
     }

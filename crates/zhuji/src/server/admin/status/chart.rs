@@ -26,7 +26,7 @@ pub(super) fn card(
     markup!(
         "<section class=\"card chart\"><h3>{}</h3><p class=\"figure\" data-testid=\"{}\">{}</p>\
          <svg viewBox=\"0 0 240 56\" preserveAspectRatio=\"none\" role=\"img\" aria-label=\"{}\">{}</svg>\
-         <p class=\"soft\"><span>10 min</span><span>at most {}</span><span>now</span></p></section>",
+         <p class=\"soft\"><span>10 min</span><span class=\"most\">at most {}</span><span>now</span></p></section>",
         name,
         test_id,
         now,

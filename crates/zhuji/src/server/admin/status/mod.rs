@@ -12,12 +12,13 @@ use axum::Json;
 use axum::extract::{Extension, State};
 use axum::response::{IntoResponse, Response};
 use http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE};
-use http::{HeaderValue, StatusCode};
+use http::{HeaderValue, StatusCode, Uri};
 use jiff::Timestamp;
 
 use super::Admin;
 use super::guard::Visit;
 use super::markup::markup;
+use crate::server::Routine;
 pub(crate) use history::History;
 
 /// The query of a page that loads itself again.
@@ -31,7 +32,11 @@ const POLICY: HeaderValue = HeaderValue::from_static(
      base-uri 'none'; frame-ancestors 'none'",
 );
 
-pub(super) async fn show(State(admin): State<Arc<Admin>>, Extension(visit): Extension<Visit>) -> Response {
+pub(super) async fn show(
+    State(admin): State<Arc<Admin>>,
+    Extension(visit): Extension<Visit>,
+    uri: Uri,
+) -> Response {
     let status = gather::Status::of(&admin).await;
     if !visit.html {
         return Json(status).into_response();
@@ -43,6 +48,9 @@ pub(super) async fn show(State(admin): State<Arc<Admin>>, Extension(visit): Exte
     let content = page::page(&visit.page, &status, Timestamp::now());
     let mut response = visit.page.answer_with(head, StatusCode::OK, "Status", content);
     response.headers_mut().insert(CONTENT_SECURITY_POLICY, POLICY);
+    if uri.query() == Some(BY_ITSELF) {
+        response.extensions_mut().insert(Routine);
+    }
     response
 }
 

@@ -99,7 +99,7 @@ fn charts(status: &Status) -> Markup {
     let rate = |value| format!("{}/s", figure(value));
     let pool = status.pool.as_ref().map(|_| {
         chart::card(
-            "Connections in use",
+            "Pool in use",
             "chart-pool",
             &of(|sample| sample.pool_in_use),
             figure,
@@ -333,7 +333,7 @@ fn log(page: &Page, status: &Status) -> Markup {
     markup!(
         "<section class=\"panel\" aria-labelledby=\"log-title\"><h2 id=\"log-title\">Log filter</h2>\
          <p data-testid=\"log-filter\">In force: <code>{}</code>.{}</p>\
-         <form method=\"post\" action=\"/admin/log-filter\" class=\"filter\">{}\
+         <form method=\"post\" action=\"/admin/log-filter\" class=\"filter log\">{}\
          <label>Filter<input name=\"filter\" placeholder=\"info,asl=debug\" required data-testid=\"log-input\"></label>\
          <label>For<input name=\"for\" value=\"10m\" required></label>\
          <button data-testid=\"log-change\">Change</button></form>{}</section>",
@@ -348,9 +348,13 @@ fn log(page: &Page, status: &Status) -> Markup {
 fn figure(value: f64) -> String {
     match value {
         value if value.fract() == 0.0 || value >= 100.0 => format!("{value:.0}"),
-        value if value >= 10.0 => format!("{value:.1}"),
-        value => format!("{value:.2}"),
+        value if value >= 10.0 => trimmed(format!("{value:.1}")),
+        value => trimmed(format!("{value:.2}")),
     }
+}
+
+fn trimmed(number: String) -> String {
+    number.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
 fn duration(seconds: f64) -> String {
@@ -384,7 +388,7 @@ mod tests {
             .into_iter()
             .map(duration)
             .collect();
-        assert_eq!(shown, ["0 ms", "0.30 ms", "12.1 ms", "250 ms", "1.50 s"]);
+        assert_eq!(shown, ["0 ms", "0.3 ms", "12.1 ms", "250 ms", "1.5 s"]);
         let shown: Vec<String> = [12, 2048, 5_500_000, 3 << 30].into_iter().map(bytes).collect();
         assert_eq!(shown, ["12 B", "2 KiB", "5.25 MiB", "3 GiB"]);
     }
