@@ -5,6 +5,8 @@
 
 #[path = "browser/operator.rs"]
 mod operator;
+#[path = "browser/status.rs"]
+mod status;
 mod support;
 
 use std::ffi::OsStr;
@@ -20,6 +22,8 @@ use zhuji_testkit::free_port;
 /// Chromium, its driver, and where it leaves its pictures.
 struct Browser {
     driver: WebDriver,
+    /// Of the driver's own server.
+    port: u16,
     shots: PathBuf,
     _processes: Processes,
 }
@@ -128,6 +132,7 @@ impl Browser {
         };
         Some(Self {
             driver,
+            port,
             shots,
             _processes: processes,
         })

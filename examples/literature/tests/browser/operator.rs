@@ -14,7 +14,7 @@ use zhuji::jobs::{
 use super::Browser;
 use super::support::{Service, Setup};
 
-const TOKEN: &str = "a-token-of-the-test";
+pub(super) const TOKEN: &str = "a-token-of-the-test";
 const HOSTILE: &str = "<script>document.title = 'taken over'</script><img src=x onerror=alert(1)>";
 
 #[derive(serde::Serialize, serde::Deserialize)]
@@ -100,7 +100,7 @@ impl Doomed {
 
 impl Browser {
     /// Waits for a page that says this. The page before may go away while it is looked at.
-    async fn says(&self, test_id: &str, words: &str) {
+    pub(super) async fn says(&self, test_id: &str, words: &str) {
         let start = Instant::now();
         let selector = format!("[data-testid='{test_id}']");
         loop {
@@ -120,10 +120,11 @@ impl Browser {
     }
 
     async fn log_in(&self, service: &Service, token: &str) {
-        self.driver
-            .goto(service.url("/admin"))
-            .await
-            .expect("the page loads");
+        self.log_in_to(service, "/admin/jobs", token).await;
+    }
+
+    pub(super) async fn log_in_to(&self, service: &Service, path: &str, token: &str) {
+        self.driver.goto(service.url(path)).await.expect("the page loads");
         self.find("token")
             .await
             .send_keys(token)

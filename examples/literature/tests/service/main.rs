@@ -15,4 +15,5 @@ mod outages;
 mod refusals;
 mod signals;
 mod sweep;
+mod traces;
 mod walk;
