@@ -83,3 +83,21 @@ fn machines_get_the_same_numbers() {
     assert_eq!(plan["guide"]["costs_a_month"][1]["total"], 1290);
     assert_eq!(plan["rule_of_thumb"]["pool_size"], 32);
 }
+
+/// Every block after a command line in the page is what that command prints, or how its output begins.
+#[test]
+fn the_page_on_capacity_shows_what_is_printed() {
+    let page = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/capacity.md");
+    let page = std::fs::read_to_string(page).expect("the page is there");
+    let mut blocks = page.split("`zhuji plan --").skip(1);
+    let mut compared = 0;
+    for block in &mut blocks {
+        let (command, rest) = block.split_once("`:\n\n```text\n").expect("a block follows");
+        let (shown, _) = rest.split_once("\n```\n").expect("the block ends");
+        let command = format!("--{command}");
+        let printed = text(&plan(&command.split(' ').collect::<Vec<_>>()));
+        assert!(printed.starts_with(shown), "`zhuji plan {command}` prints\n{printed}");
+        compared += 1;
+    }
+    assert_eq!(compared, 2);
+}
