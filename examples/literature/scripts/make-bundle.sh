@@ -53,14 +53,15 @@ done
 cp "$here/.env.example" "$home/deploy/settings.example"
 cp -R "$root"/docs/. "$home/docs/"
 cp "$root/LICENSE" "$root/CHANGELOG.md" "$home/"
-for file in "${images[@]}"; do cp "$file" "$home/images/"; done
-for file in "${sboms[@]}"; do cp "$file" "$home/sbom/"; done
+for file in ${images[@]+"${images[@]}"}; do cp "$file" "$home/images/"; done
+for file in ${sboms[@]+"${sboms[@]}"}; do cp "$file" "$home/sbom/"; done
 rmdir --ignore-fail-on-non-empty "$home/images" "$home/sbom"
 echo "$version" >"$home/VERSION"
 find "$home" -type d -exec chmod 0755 {} +
 
 cd "$home"
-find . -type f ! -name SHA256SUMS -print0 | LC_ALL=C sort -z | xargs -0 sha256sum >SHA256SUMS
+find . -type f -print0 | LC_ALL=C sort -z | xargs -0 sha256sum >"$work/sums"
+mv "$work/sums" SHA256SUMS
 
 archive=$to/$name.tar.gz
 tar --create --directory "$work" --sort=name --owner=0 --group=0 --numeric-owner --mtime="@${SOURCE_DATE_EPOCH:-0}" "$name" |
