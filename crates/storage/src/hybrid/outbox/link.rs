@@ -23,7 +23,7 @@ impl Link {
 
     /// Something could not be reached. Says whether that is news.
     pub(super) fn lost(&self, error: &Error) -> bool {
-        let news = self.up.send_if_modified(|up| std::mem::take(up));
+        let news = self.up.send_if_modified(std::mem::take);
         if news {
             tracing::warn!(%error, "the link to the store is down: uploads are kept in the outbox");
         }

@@ -306,7 +306,9 @@ impl OutboxAdapter {
         (mut staged, stored): (Staged, Stored),
         create_only: bool,
     ) -> Result<Stored> {
-        let Stored { size, etag, crc64, .. } = stored;
+        let Stored {
+            size, etag, crc64, ..
+        } = stored;
         let record = Record::upload(key, &staged.data, create_only, size, &etag);
         let kept = self.append(key, record, move || {
             staged.kept = true;
@@ -327,12 +329,7 @@ impl OutboxAdapter {
     }
 
     /// Puts a record behind all others, also if whoever asks goes away meanwhile: half of it would be a record without data.
-    async fn append(
-        &self,
-        key: &Key,
-        record: Record,
-        kept: impl FnOnce() + Send + 'static,
-    ) -> Result<()> {
+    async fn append(&self, key: &Key, record: Record, kept: impl FnOnce() + Send + 'static) -> Result<()> {
         let (shared, subject) = (Arc::clone(&self.shared), key.clone());
         let task = tokio::spawn(async move {
             shared.queue.append(&subject, record).await?;

@@ -92,7 +92,12 @@ async fn a_link_that_comes_and_goes_costs_nothing() {
     };
     let (held, cuts) = tokio::join!(workers, link);
     site.proxy.clear();
+    let (waiting, began) = (site.waiting(), std::time::Instant::now());
     site.all_carried_out().await;
+    println!(
+        "{waiting} operations still waited, carried out in {:?}",
+        began.elapsed()
+    );
     let there = site.there().await;
     for (n, holds) in held.into_iter().enumerate() {
         match holds.unwrap() {

@@ -5,14 +5,17 @@ mod killed;
 mod outbox;
 mod resident;
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
 
 use tempfile::TempDir;
 use zhuji_storage::{Storage, StorageFactory};
 use zhuji_testkit::FaultProxy;
 use zhuji_testkit::oss::{OssServer, OssServerOptions};
 
-use crate::{support, until};
+use crate::support;
 
 /// A site: its disk, its link, and the store at the other end.
 struct Site {
@@ -55,7 +58,21 @@ impl Site {
     }
 
     async fn all_carried_out(&self) {
-        until("the outbox is empty", || self.waiting() == 0).await;
+        let (mut least, mut since) = (usize::MAX, Instant::now());
+        loop {
+            let waiting = self.waiting();
+            if waiting == 0 {
+                return;
+            }
+            if waiting < least {
+                (least, since) = (waiting, Instant::now());
+            }
+            assert!(
+                since.elapsed() < Duration::from_secs(60),
+                "{waiting} wait, and none is carried out"
+            );
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 
     /// The writes that the store has taken, in order: `PutObject a`.

@@ -376,11 +376,17 @@ async fn a_link_that_swallows_everything_is_noticed() {
     storage.upload("waits", "y").await.unwrap();
     let acknowledged = began.elapsed();
     assert_eq!(read.await.unwrap().unwrap_err().kind(), ErrorKind::Unavailable);
-    println!("acknowledged after {acknowledged:?}, read refused after {:?}", began.elapsed());
+    println!(
+        "acknowledged after {acknowledged:?}, read refused after {:?}",
+        began.elapsed()
+    );
     assert!(began.elapsed() < Duration::from_secs(25), "{:?}", began.elapsed());
     let began = std::time::Instant::now();
     storage.upload("too", "z").await.unwrap();
-    assert!(began.elapsed() < Duration::from_secs(3), "at once, now that it is known");
+    assert!(
+        began.elapsed() < Duration::from_secs(3),
+        "at once, now that it is known"
+    );
     assert!(!watch.is_finished());
     watch.abort();
     site.proxy.resume().await;
