@@ -182,7 +182,9 @@ fn closing(begun: &Begun, written: Written, end: &End) -> Closing {
         End::Failed(error) => Some(error.kind.sentence()),
         End::Unheard => Some("The client went away before the answer was complete."),
         End::Stopped => Some("The service was stopped before the answer was complete."),
-        End::Disowned => Some("The conversation was deleted before the answer was complete."),
+        End::Disowned => {
+            Some("The conversation was deleted, or the answer given up, before it was complete.")
+        }
     };
     let state = match end {
         End::Whole => "complete",

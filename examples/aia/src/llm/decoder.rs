@@ -19,6 +19,8 @@ pub(crate) struct Decoder {
     /// The `data` lines of the event whose end has not come yet.
     data: Vec<u8>,
     has_data: bool,
+    /// They are one line, and it is a whole JSON text.
+    is_whole: bool,
     /// The last byte was a carriage return: a line feed that follows belongs to it.
     after_return: bool,
     /// `[DONE]`, or an error.
@@ -115,7 +117,7 @@ impl Decoder {
         };
         // Events of one line each without the empty lines between them: some proxies drop those.
         let is_end = value.trim_ascii() == b"[DONE]";
-        if self.has_data && (is_end || (value.starts_with(b"{") && is_whole(&self.data))) {
+        if is_end || (self.is_whole && value.starts_with(b"{")) {
             self.event(queue);
         }
         if is_end {
@@ -125,6 +127,7 @@ impl Decoder {
         if self.has_data {
             self.data.push(b'\n');
         }
+        self.is_whole = !self.has_data && is_whole(value);
         self.has_data = true;
         self.data.extend_from_slice(value);
     }
