@@ -2,6 +2,8 @@
 //!
 //! It names no adapter and reads no environment variable: everything it touches comes with its [`Context`].
 
+#[cfg(test)]
+mod checks;
 mod config;
 mod excel;
 mod extraction;
