@@ -14,7 +14,7 @@ pub(crate) enum DeployCommand {
         after_help = "Example: zhuji deploy render --mode cloud --from deploy/cloud.toml > deploy/sae.json\n         \
                             zhuji deploy render --mode cloud --from deploy/cloud.toml --check deploy/sae.json\n         \
                             zhuji deploy render --mode cloud --from deploy/cloud.toml --arguments deploy \\\n           \
-                            | xargs -0 aliyun sae DeployApplication --AppId \"$APP_ID\""
+                            | xargs -0 aliyun sae DeployApplication --AppId \"$APP\""
     )]
     Render(Render),
 }

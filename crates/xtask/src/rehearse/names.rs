@@ -8,11 +8,16 @@ use crate::failure::{Result, on_path};
 use crate::workspace::Workspace;
 
 /// Pages whose variables must be settings of the reference service.
-const SETTINGS_PAGES: &[&str] = &["docs/deployment.md", "docs/operations.md"];
+const SETTINGS_PAGES: &[&str] = &[
+    "docs/deployment.md",
+    "docs/operations.md",
+    "docs/private-deployment.md",
+];
 
 /// Where the variables are that an operator may set: of the reference service (a test of its own holds this file to the
-/// program), of its image, of the composition for a site, and of the release script.
+/// program), of its image, of the composition for a site, of the release script, and of the operator's command.
 const SETTINGS: &[&str] = &[
+    "crates/cli/src/backup/programs.rs",
     "examples/literature/.env.example",
     "examples/literature/Dockerfile",
     "examples/literature/deploy/.env.example",
