@@ -30,7 +30,8 @@ pub struct Timeouts {
     pub operation: Duration,
     /// Silence of the source of an upload, or of the object that is read. Default: 60 s.
     pub idle: Duration,
-    /// How long an upload may work on what it has taken before it takes more. Default: 180 s.
+    /// How long an upload may work on what it has taken before it takes more; longer for streams of many gigabytes, whose
+    /// parts are larger. Default: 180 s.
     pub store: Duration,
 }
 
@@ -82,6 +83,7 @@ impl TimeoutLayer {
 
     async fn put_stream(&self, key: &Key, body: Body, options: &PutOptions) -> Result<Stored> {
         let progress = Arc::new(Progress::default());
+        let length = body.length();
         let body = body.map_stream(|stream| {
             ByteStream::new(Watched {
                 stream,
@@ -90,6 +92,7 @@ impl TimeoutLayer {
         });
         let mut storing = std::pin::pin!(self.inner.put(key, body, options));
         let Timeouts { idle, store, .. } = self.timeouts;
+        let length = length.unwrap_or(0);
         let (mut seen, mut since) = (0, Instant::now());
         loop {
             tokio::select! {
@@ -103,11 +106,20 @@ impl TimeoutLayer {
                 if since.elapsed() >= idle {
                     return Err(late("upload", key, "the sender of the stream was silent", idle));
                 }
-            } else if since.elapsed() >= store {
-                return Err(late("upload", key, "the back end took nothing more", store));
+            } else {
+                let store = store + for_large_parts(moved.max(length / 10));
+                if since.elapsed() >= store {
+                    return Err(late("upload", key, "the back end took nothing more", store));
+                }
             }
         }
     }
+}
+
+/// What is taken from a long stream grows with it, up to two parts of a thousandth each: as long as these may need at 64 KiB
+/// a second.
+fn for_large_parts(taken: u64) -> Duration {
+    Duration::from_secs(2 * (taken / 1000) / (64 * 1024))
 }
 
 fn late(operation: &'static str, subject: &str, what: &str, limit: Duration) -> Error {
@@ -122,7 +134,7 @@ fn late(operation: &'static str, subject: &str, what: &str, limit: Duration) -> 
 /// What the watcher of an upload can see of it.
 #[derive(Debug, Default)]
 struct Progress {
-    /// Chunks that have been taken from the source.
+    /// Bytes that have been taken from the source.
     moved: AtomicU64,
     /// Whether the source has been asked and has nothing yet.
     waiting: AtomicBool,
@@ -141,8 +153,10 @@ impl Stream for Watched {
         self.progress
             .waiting
             .store(polled.is_pending(), Ordering::Relaxed);
-        if polled.is_ready() {
-            self.progress.moved.fetch_add(1, Ordering::Relaxed);
+        if let Poll::Ready(Some(Ok(chunk))) = &polled {
+            self.progress
+                .moved
+                .fetch_add(chunk.len() as u64, Ordering::Relaxed);
         }
         polled
     }

@@ -32,7 +32,7 @@ pub(super) fn open(root: &Root, key: &Key, options: &GetOptions) -> Result<Opene
     if options
         .if_match
         .as_ref()
-        .is_some_and(|etag| *etag != metadata.etag)
+        .is_some_and(|etag| etag.trim_matches('"') != metadata.etag)
     {
         return Err(Error::new(
             ErrorKind::Changed,
@@ -55,7 +55,13 @@ pub(super) fn open(root: &Root, key: &Key, options: &GetOptions) -> Result<Opene
         }
     };
     let whole = match range.end - range.start {
-        length if length <= WHOLE => Some(piece(&file, range.start, length).map_err(failed)?),
+        length if length <= WHOLE => {
+            let bytes = piece(&file, range.start, length).map_err(failed)?;
+            if (bytes.len() as u64) < length {
+                return Err(shorter(key));
+            }
+            Some(bytes)
+        }
         _ => None,
     };
     Ok(Opened {
@@ -112,6 +118,11 @@ fn piece(file: &File, start: u64, length: u64) -> io::Result<Bytes> {
     Ok(bytes.freeze())
 }
 
+fn shorter(key: &Key) -> Error {
+    let why = "the file became shorter while it was read";
+    Error::new(ErrorKind::Integrity, "download", key.as_str(), why)
+}
+
 type Pending = JoinHandle<io::Result<Bytes>>;
 
 fn pieces(file: Arc<File>, key: Key, start: u64, end: u64) -> ByteStream {
@@ -129,8 +140,7 @@ fn pieces(file: Arc<File>, key: Key, start: u64, end: u64) -> ByteStream {
             let bytes = blocking("download", &key, pending).await?;
             let bytes = bytes.map_err(|error| from_io("download", &key, error))?;
             if bytes.is_empty() {
-                let why = "the file became shorter while it was read";
-                return Err(Error::new(ErrorKind::Integrity, "download", key.as_str(), why));
+                return Err(shorter(&key));
             }
             let start = start + bytes.len() as u64;
             let next = read(&file, start);

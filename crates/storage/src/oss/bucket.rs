@@ -23,8 +23,9 @@ pub(super) async fn rules(client: &Client, sections: &[RulesSection]) -> Result<
         let request = request(client, Method::GET, *section);
         let body = match client.send_and_read(&request).await {
             Ok((_, body)) => body,
-            // "No such configuration": the bucket is there, or the error would be another.
-            Err(error) if error.kind() == ErrorKind::NotFound => "".into(),
+            // "No such configuration": the bucket is there, or the error would be another. One without the id of a request is
+            // not from OSS.
+            Err(error) if error.kind() == ErrorKind::NotFound && error.request_id().is_some() => "".into(),
             Err(error) => return Err(error),
         };
         let wrong = |why| unexpected(&request, why);

@@ -4,7 +4,7 @@ use std::{
     net::{Ipv4Addr, SocketAddr},
     sync::{
         Arc,
-        atomic::{AtomicI64, Ordering},
+        atomic::{AtomicBool, AtomicI64, Ordering},
     },
     time::Duration,
 };
@@ -31,6 +31,8 @@ const CONNECT: Duration = Duration::from_secs(5);
 const IDLE: Duration = Duration::from_secs(30);
 /// The slowest upload that is still given time to end, in bytes per second.
 const SLOWEST: u64 = 64 * 1024;
+/// The slowest copy that a server is still given time to end.
+const SLOWEST_SERVER: u64 = 8 << 20;
 /// Shorter than a server keeps a connection open, so that we seldom write into one that it is closing.
 const KEEP_IDLE: Duration = Duration::from_secs(25);
 pub(super) const OBJECT_ACL: &str = "x-oss-object-acl";
@@ -86,6 +88,8 @@ pub(super) struct Request {
     pub(super) query: Query,
     pub(super) headers: HeaderMap,
     pub(super) body: Payload,
+    /// Bytes that the server moves itself before it answers.
+    pub(super) moved_by_server: u64,
 }
 
 impl Request {
@@ -98,6 +102,7 @@ impl Request {
             query: Query::new(),
             headers: HeaderMap::new(),
             body: Payload::Bytes(Bytes::new()),
+            moved_by_server: 0,
         }
     }
 
@@ -149,6 +154,8 @@ pub(super) struct Client {
     public_prefixes: Vec<String>,
     /// The server's clock minus ours, in seconds, once it has complained.
     skew: AtomicI64,
+    /// Whether a write was told a version: then OSS does not heed `x-oss-forbid-overwrite`.
+    pub(super) versioned: AtomicBool,
 }
 
 impl Client {
@@ -168,6 +175,7 @@ impl Client {
             credentials,
             public_prefixes,
             skew: AtomicI64::new(0),
+            versioned: AtomicBool::new(false),
         }
     }
 
@@ -277,7 +285,8 @@ impl Client {
         let mut sent = reqwest::Request::new(request.method.clone(), url);
         *sent.headers_mut() = headers;
         *sent.body_mut() = Some(request.body.to_body());
-        let patience = IDLE + Duration::from_secs(length / SLOWEST);
+        let patience =
+            IDLE + Duration::from_secs(length / SLOWEST + request.moved_by_server / SLOWEST_SERVER);
         let answer = match tokio::time::timeout(patience, self.http.execute(sent)).await {
             Ok(answer) => answer.map_err(|error| transport(request.operation, &request.subject, error))?,
             Err(_) => {

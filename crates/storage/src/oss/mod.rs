@@ -4,6 +4,7 @@ pub(crate) mod answer;
 mod ask;
 mod bucket;
 mod client;
+mod copy;
 mod credentials;
 mod credentials_uri;
 mod ecs;
@@ -30,9 +31,8 @@ use http::{HeaderMap, HeaderValue, Method, header};
 
 use self::{
     client::{Client, OBJECT_ACL, PUBLIC_READ, Payload, Request, http_client},
-    put::{Receipt, unexpected},
+    put::Receipt,
     sign::{Query, Signer},
-    xml::EtagBody,
 };
 pub use self::{
     credentials::{Credentials, CredentialsProvider, StaticCredentials},
@@ -44,7 +44,7 @@ pub use self::{
 use crate::{
     Body, Download, Error, ErrorKind, GetOptions, Key, ListOptions, ListPage, Metadata, OssClientKind,
     OssConfig, PutOptions, Result, RetryPolicy, RulesSection, RulesSupport, SignMethod, SignOptions,
-    SignedUrl, StorageAdapter, StorageConfig, StorageRules, Stored, UploadFileOptions, encode,
+    SignedUrl, StorageAdapter, StorageConfig, StorageRules, Stored, UploadFileOptions,
 };
 
 /// Keeps objects in a bucket of Alibaba Cloud OSS.
@@ -203,15 +203,7 @@ impl StorageAdapter for OssAdapter {
     }
 
     async fn copy(&self, from: &Key, to: &Key) -> Result<Stored> {
-        let source = format!("/{}/{}", self.client.bucket(), encode::path(from));
-        let mut request = Request::new("copy", Method::PUT, to).header("x-oss-copy-source", &source)?;
-        // The source's access control does not come along.
-        request = self.client.with_access(request)?;
-        // If something is missing, it is the source.
-        request.subject = from.to_string();
-        let (_, body) = self.client.send_and_read(&request).await?;
-        let _: EtagBody = xml::parse(&body, "CopyObjectResult").map_err(|why| unexpected(&request, why))?;
-        let target = get::head(&self.client, to, "copy").await?;
+        let target = copy::copy(&self.client, from, to, self.retry, copy::AT_ONCE).await?;
         Ok(Stored::new(
             to.as_str(),
             target.size,

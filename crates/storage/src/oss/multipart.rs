@@ -9,9 +9,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use http::{Method, header};
+use http::{HeaderMap, Method, header};
 use md5::{Digest, Md5};
 use tokio::task::{JoinError, JoinSet};
+use tracing::Instrument;
 
 use super::{
     client::{Client, Payload, Request},
@@ -59,29 +60,19 @@ impl Upload {
         options: &PutOptions,
         retry: RetryPolicy,
     ) -> Result<Self> {
+        put::may_create_only(&client, key, options)?;
         let request = put::with_options(
             Request::new("upload", Method::POST, key).query("uploads", ""),
             options,
         )?;
         let request = client.with_access(request)?;
-        let (began, perhaps_twice) = (Instant::now(), AtomicBool::new(false));
-        let id = retry
-            .run("oss", async || {
-                let answer = client.send_and_read(&request).await;
-                if answer.as_ref().is_err_and(orphans::may_have_begun) {
-                    perhaps_twice.store(true, Ordering::Relaxed);
-                }
-                let started: InitiateBody = xml::parse(&answer?.1, "InitiateMultipartUploadResult")
-                    .map_err(|why| unexpected(&request, why))?;
-                Ok(started.upload_id)
-            })
-            .await?;
-        let trying = began.elapsed();
-        let mut upload = Self::of_id(client, key, id, retry);
-        if perhaps_twice.into_inner() {
-            upload.orphans = orphans::find(&upload.client, key, &upload.id, trying, retry).await;
-        }
-        Ok(upload)
+        // In a task of its own: if the caller goes away while the answer is on its way, the upload still becomes known, and
+        // is aborted as any other that is dropped.
+        let begun = tokio::spawn(begin(client, key.clone(), request, retry).in_current_span());
+        begun.await.unwrap_or_else(|error| {
+            let why = "beginning the upload was interrupted";
+            Err(Error::new(ErrorKind::Unexpected, "upload", key.as_str(), why).with_source(error))
+        })
     }
 
     /// An upload that was started earlier.
@@ -113,24 +104,18 @@ impl Upload {
         self.done.insert(number, part);
     }
 
-    /// Sends a part as soon as fewer than `at_once` are on their way.
-    pub(super) async fn add(&mut self, number: u32, body: Payload, at_once: usize) -> Result<()> {
-        if number > parts::MOST {
-            let why = "the object would have more than 10,000 parts";
-            return Err(
-                Error::new(ErrorKind::InvalidInput, "upload", self.key.as_str(), why)
-                    .with_hint("declare the length of the stream, and the parts will be larger"),
-            );
-        }
-        while self.in_flight.len() >= at_once {
-            self.settle().await?;
-        }
-        let (client, retry) = (Arc::clone(&self.client), self.retry);
-        let request = Request::new("upload", Method::PUT, &self.key)
+    /// A request to store a part.
+    pub(super) fn part_request(&self, number: u32) -> Request {
+        Request::new("upload", Method::PUT, &self.key)
             .query("partNumber", number.to_string())
             .query("uploadId", self.id.as_str())
-            .payload(body);
-        self.in_flight.spawn(async move {
+    }
+
+    /// Sends a part as soon as fewer than `at_once` are on their way.
+    pub(super) async fn add(&mut self, number: u32, body: Payload, at_once: usize) -> Result<()> {
+        let request = self.part_request(number).payload(body);
+        let (client, retry) = (Arc::clone(&self.client), self.retry);
+        let send = async move {
             retry
                 .run("oss", async || {
                     let (headers, _) = client.send_and_read(&request).await?;
@@ -143,7 +128,50 @@ impl Upload {
                     Ok((number, part))
                 })
                 .await
-        });
+        };
+        self.spawn(number, at_once, send).await
+    }
+
+    /// The same for a part that the server takes from another object. Its checksum is not told.
+    pub(super) async fn add_copied(
+        &mut self,
+        number: u32,
+        request: Request,
+        size: u64,
+        at_once: usize,
+    ) -> Result<()> {
+        let (client, retry) = (Arc::clone(&self.client), self.retry);
+        let send = async move {
+            retry
+                .run("oss", async || {
+                    let (_, body) = client.send_and_read(&request).await?;
+                    let copied: EtagBody =
+                        xml::parse(&body, "CopyPartResult").map_err(|why| unexpected(&request, why))?;
+                    let etag = copied.etag.trim_matches('"').to_owned();
+                    Ok((number, Part { etag, crc64: 0, size }))
+                })
+                .await
+        };
+        self.spawn(number, at_once, send).await
+    }
+
+    async fn spawn(
+        &mut self,
+        number: u32,
+        at_once: usize,
+        send: impl Future<Output = PartDone> + Send + 'static,
+    ) -> Result<()> {
+        if number > parts::MOST {
+            let why = "the object would have more than 10,000 parts";
+            return Err(
+                Error::new(ErrorKind::InvalidInput, "upload", self.key.as_str(), why)
+                    .with_hint("declare the length of the stream, and the parts will be larger"),
+            );
+        }
+        while self.in_flight.len() >= at_once {
+            self.settle().await?;
+        }
+        self.in_flight.spawn(send.in_current_span());
         while let Some(done) = self.in_flight.try_join_next() {
             self.record(done)?;
         }
@@ -172,17 +200,29 @@ impl Upload {
         !self.in_flight.is_empty()
     }
 
+    /// Makes the object of the parts that were sent.
     pub(super) async fn complete(&mut self, options: &PutOptions) -> Result<Receipt> {
         while self.is_busy() {
             self.settle().await?;
         }
-        let receipt = Receipt {
-            size: self.stored(),
-            etag: String::new(),
-            crc64: self.done.values().fold(Crc64::new().value(), |crc, part| {
-                crc::combine(crc, part.crc64, part.size)
-            }),
-        };
+        let crc64 = self.done.values().fold(Crc64::new().value(), |crc, part| {
+            crc::combine(crc, part.crc64, part.size)
+        });
+        let size = self.stored();
+        let etag = self.complete_as(options, size, Some(crc64)).await?;
+        Ok(Receipt { size, etag, crc64 })
+    }
+
+    /// Makes the object of the parts; its checksum is compared if it is known. Answers with its ETag.
+    pub(super) async fn complete_as(
+        &mut self,
+        options: &PutOptions,
+        size: u64,
+        crc64: Option<u64>,
+    ) -> Result<String> {
+        while self.is_busy() {
+            self.settle().await?;
+        }
         let parts: Vec<(u32, String)> = std::mem::take(&mut self.done)
             .into_iter()
             .map(|(number, part)| (number, part.etag))
@@ -196,21 +236,31 @@ impl Upload {
         let completed = put::patience(options, self.retry)
             .run("oss", || {
                 attempts += 1;
-                complete_once(&self.client, &request, receipt.crc64, attempts > 1)
+                complete_once(&self.client, &request, crc64, attempts > 1)
             })
             .await?;
         let etag = match completed {
-            Some(etag) => etag,
-            None => self.recognise(&request, &parts, &receipt).await?,
+            Some((etag, headers)) => {
+                self.open = false;
+                put::was_heeded(&self.client, &headers, &self.key, options)?;
+                etag
+            }
+            None => self.recognise(&request, &parts, size, crc64).await?,
         };
         self.open = false;
         self.remove_orphans().await;
-        Ok(Receipt { etag, ..receipt })
+        Ok(etag)
     }
 
     /// The answer to an earlier attempt to complete was lost, and the upload is gone: most probably because that attempt
     /// succeeded. Only the object itself can prove it.
-    async fn recognise(&self, request: &Request, parts: &[(u32, String)], ours: &Receipt) -> Result<String> {
+    async fn recognise(
+        &self,
+        request: &Request,
+        parts: &[(u32, String)],
+        size: u64,
+        crc64: Option<u64>,
+    ) -> Result<String> {
         let unknown = || {
             let why =
                 "the answer to the completing request was lost, and the object there isn't provably this one";
@@ -226,12 +276,12 @@ impl Upload {
             Ok(found) => found,
             Err(error) => return Err(unknown().with_source(error)),
         };
-        let same = match found.crc64 {
-            Some(crc) => crc == ours.crc64,
+        let same = match found.crc64.zip(crc64) {
+            Some((there, ours)) => there == ours,
             // A stand-in without checksums: its ETag names the parts, or nothing does.
             None => joint_etag(parts).is_some_and(|etag| etag.eq_ignore_ascii_case(&found.etag)),
         };
-        if found.size == ours.size && same {
+        if found.size == size && same {
             Ok(found.etag)
         } else {
             Err(unknown())
@@ -258,8 +308,47 @@ impl Upload {
     }
 }
 
+async fn begin(client: Arc<Client>, key: Key, request: Request, retry: RetryPolicy) -> Result<Upload> {
+    let (began, perhaps_begun) = (Instant::now(), AtomicBool::new(false));
+    let id = retry
+        .run("oss", async || {
+            let answer = client.send_and_read(&request).await;
+            if answer.as_ref().is_err_and(orphans::may_have_begun) {
+                perhaps_begun.store(true, Ordering::Relaxed);
+            }
+            let started: InitiateBody = xml::parse(&answer?.1, "InitiateMultipartUploadResult")
+                .map_err(|why| unexpected(&request, why))?;
+            Ok(started.upload_id)
+        })
+        .await;
+    let (trying, perhaps_begun) = (began.elapsed(), perhaps_begun.into_inner());
+    match id {
+        Ok(id) => {
+            let mut upload = Upload::of_id(client, &key, id, retry);
+            if perhaps_begun {
+                upload.orphans = orphans::find(&upload.client, &key, Some(&upload.id), trying, retry)
+                    .await
+                    .inspect_err(orphans::unknown)
+                    .unwrap_or_default();
+            }
+            Ok(upload)
+        }
+        Err(error) => {
+            if perhaps_begun {
+                tokio::spawn(orphans::sweep(client, key, began, retry).in_current_span());
+            }
+            Err(error)
+        }
+    }
+}
+
 /// `None` if the upload is gone and this isn't the first attempt.
-async fn complete_once(client: &Client, request: &Request, crc: u64, again: bool) -> Result<Option<String>> {
+async fn complete_once(
+    client: &Client,
+    request: &Request,
+    crc64: Option<u64>,
+    again: bool,
+) -> Result<Option<(String, HeaderMap)>> {
     let (headers, body) = match client.send_and_read(request).await {
         // Not found: the document that tells what is gone got lost.
         Err(error) if again && matches!(error.kind(), ErrorKind::UploadGone | ErrorKind::NotFound) => {
@@ -269,8 +358,10 @@ async fn complete_once(client: &Client, request: &Request, crc: u64, again: bool
     };
     let completed: EtagBody =
         xml::parse(&body, "CompleteMultipartUploadResult").map_err(|why| unexpected(request, why))?;
-    check_crc(request, &headers, crc).map_err(|error| error.with_retryable(false))?;
-    Ok(Some(completed.etag.trim_matches('"').to_owned()))
+    if let Some(crc64) = crc64 {
+        check_crc(request, &headers, crc64).map_err(|error| error.with_retryable(false))?;
+    }
+    Ok(Some((completed.etag.trim_matches('"').to_owned(), headers)))
 }
 
 /// The ETag that servers commonly give to an object of these parts: the MD5 of the parts' MD5s, and their number.

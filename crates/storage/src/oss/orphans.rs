@@ -1,12 +1,16 @@
 //! Uploads in parts that the server began while its answer was lost: nobody knows their ids, and they would be paid for.
 
-use std::time::Duration;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use http::Method;
+use http::{HeaderMap, Method, header};
 use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 
 use super::{
+    answer,
     client::{Client, Request},
     multipart,
     put::unexpected,
@@ -16,6 +20,8 @@ use crate::{Error, Key, Result, RetryPolicy};
 
 /// OSS tells when an upload began in whole seconds.
 const SECOND: SignedDuration = SignedDuration::from_secs(1);
+const GRACE: Duration = Duration::from_secs(3);
+const SWEEPS: u32 = 5;
 
 /// `<ListMultipartUploadsResult>`.
 #[derive(Debug, Default, Deserialize)]
@@ -38,32 +44,48 @@ pub(super) fn may_have_begun(error: &Error) -> bool {
     error.status().is_none_or(|status| status >= 500)
 }
 
-/// Uploads of the same key that began within `trying`, the time before our own began. One of them may be another writer's;
-/// [`remove`] tells.
+/// Uploads of the same key that began within `trying`, the time before our own began, or before now if none of ours is known.
+/// One of them may be another writer's; [`remove`] tells.
 pub(super) async fn find(
     client: &Client,
     key: &Key,
-    own: &str,
+    own: Option<&str>,
     trying: Duration,
     retry: RetryPolicy,
-) -> Vec<String> {
-    match uploads_of(client, key, retry).await {
-        Ok(uploads) => {
-            let Some(end) = uploads.iter().find(|(id, _)| id == own).map(|(_, began)| *began) else {
-                return Vec::new();
-            };
-            let trying = SignedDuration::try_from(trying).unwrap_or(SECOND) + SECOND;
-            let near = |began: Timestamp| began <= end && end.duration_since(began) <= trying;
-            let others = uploads
-                .into_iter()
-                .filter(|(id, began)| id != own && near(*began));
-            others.map(|(id, _)| id).collect()
-        }
-        Err(error) => {
-            tracing::warn!(%error, "an upload may have begun twice, and the other one can't be looked for");
-            Vec::new()
+) -> Result<Vec<String>> {
+    let (uploads, now) = uploads_of(client, key, retry).await?;
+    let end = match own {
+        Some(own) => uploads.iter().find(|(id, _)| id == own).map(|(_, began)| *began),
+        None => now,
+    };
+    let Some(end) = end else {
+        return Ok(Vec::new());
+    };
+    let trying = SignedDuration::try_from(trying).unwrap_or(SECOND) + SECOND;
+    let near = |began: Timestamp| began <= end && end.duration_since(began) <= trying;
+    let others = uploads
+        .into_iter()
+        .filter(|(id, began)| own != Some(id.as_str()) && near(*began));
+    Ok(others.map(|(id, _)| id).collect())
+}
+
+/// Removes what attempts to begin an upload have left, none of which was answered: once the server can be reached again, or
+/// not at all. Another writer of this very key, who began in the same seconds and still has no part after [`GRACE`], has to
+/// begin anew.
+pub(super) async fn sweep(client: Arc<Client>, key: Key, began: Instant, retry: RetryPolicy) {
+    for attempt in 1.. {
+        tokio::time::sleep(GRACE * attempt).await;
+        match find(&client, &key, None, began.elapsed(), retry).await {
+            Ok(left) => return remove(&client, &key, left, retry).await,
+            Err(error) if attempt == SWEEPS => return unknown(&error),
+            Err(_) => {}
         }
     }
+}
+
+/// The bucket's rule for unfinished uploads is left to remove it.
+pub(super) fn unknown(error: &Error) {
+    tracing::warn!(%error, "an upload may have begun that nobody knows, and can't be looked for");
 }
 
 /// Aborts those that still have no part, now that our own upload, which began after them, has ended. Whoever is behind one
@@ -83,17 +105,23 @@ pub(super) async fn remove(client: &Client, key: &Key, ids: Vec<String>, retry: 
     }
 }
 
-/// Unfinished uploads of exactly this key, and when they began.
-async fn uploads_of(client: &Client, key: &Key, retry: RetryPolicy) -> Result<Vec<(String, Timestamp)>> {
+/// Unfinished uploads of exactly this key, and when they began; and the server's time, if it tells.
+async fn uploads_of(
+    client: &Client,
+    key: &Key,
+    retry: RetryPolicy,
+) -> Result<(Vec<(String, Timestamp)>, Option<Timestamp>)> {
     let mut request = Request::new("upload", Method::GET, "")
         .query("uploads", "")
         .query("encoding-type", "url")
         .query("prefix", key.as_str());
     request.subject = key.to_string();
-    let found: UploadsBody = retry
+    let (headers, found): (HeaderMap, UploadsBody) = retry
         .run("oss", async || {
-            let (_, body) = client.send_and_read(&request).await?;
-            xml::parse(&body, "ListMultipartUploadsResult").map_err(|why| unexpected(&request, why))
+            let (headers, body) = client.send_and_read(&request).await?;
+            let found =
+                xml::parse(&body, "ListMultipartUploadsResult").map_err(|why| unexpected(&request, why))?;
+            Ok((headers, found))
         })
         .await?;
     let encoding = found.encoding_type.as_deref();
@@ -101,7 +129,7 @@ async fn uploads_of(client: &Client, key: &Key, retry: RetryPolicy) -> Result<Ve
         .upload
         .into_iter()
         .filter(|upload| decode_key(&upload.key, encoding) == key.as_str());
-    Ok(same
-        .filter_map(|upload| Some((upload.upload_id, upload.initiated.parse().ok()?)))
-        .collect())
+    let uploads = same.filter_map(|upload| Some((upload.upload_id, upload.initiated.parse().ok()?)));
+    let now = headers.get(header::DATE).and_then(|date| date.to_str().ok());
+    Ok((uploads.collect(), now.and_then(answer::http_date)))
 }

@@ -1,6 +1,6 @@
 //! Storing objects: in one request, or in parts.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering};
 
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream::Fuse};
@@ -31,9 +31,11 @@ pub(super) async fn whole(
     body: Payload,
     options: &PutOptions,
 ) -> Result<Receipt> {
+    may_create_only(client, key, options)?;
     let request = with_options(Request::new("upload", Method::PUT, key), options)?.payload(body);
     let request = client.with_access(request)?;
     let (headers, _) = client.send_and_read(&request).await?;
+    was_heeded(client, &headers, key, options)?;
     let crc64 = request.body.crc64();
     check_crc(&request, &headers, crc64)?;
     Ok(Receipt {
@@ -155,6 +157,36 @@ pub(super) fn forbid_overwrite(request: Request, options: &PutOptions) -> Result
     } else {
         Ok(request)
     }
+}
+
+/// Refuses a write that may only create, once it is known that the bucket would let it replace.
+pub(super) fn may_create_only(client: &Client, key: &Key, options: &PutOptions) -> Result<()> {
+    if options.create_only && client.versioned.load(Ordering::Relaxed) {
+        let why = "the bucket has versioning, where OSS does not heed `create_only`";
+        return Err(not_in_versions(key, why));
+    }
+    Ok(())
+}
+
+/// An answer that tells a version means that the object has been stored in any case.
+pub(super) fn was_heeded(
+    client: &Client,
+    headers: &HeaderMap,
+    key: &Key,
+    options: &PutOptions,
+) -> Result<()> {
+    if options.create_only && headers.contains_key("x-oss-version-id") {
+        client.versioned.store(true, Ordering::Relaxed);
+        let why = "the bucket has versioning, where OSS does not heed `create_only`: this is the newest version now, \
+                   whether or not there was one before";
+        return Err(not_in_versions(key, why));
+    }
+    Ok(())
+}
+
+fn not_in_versions(key: &Key, why: &str) -> Error {
+    Error::new(ErrorKind::Unsupported, "upload", key.as_str(), why)
+        .with_hint("use a bucket that never had versioning, or keys that nobody else writes")
 }
 
 /// Compares the server's checksum with ours. One that isn't sent (some stand-ins) can't be compared.

@@ -52,7 +52,7 @@ async fn every_request_of_an_upload_may_fail_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_upload_that_fails_leaves_the_old_object_and_nothing_else() {
-    let (world, file) = (World::new().await, file());
+    let file = file();
     for exchange in 0..EXCHANGES {
         for fault in [
             ProxyFault::Answer(500),
@@ -60,6 +60,8 @@ async fn an_upload_that_fails_leaves_the_old_object_and_nothing_else() {
             ProxyFault::Close(Moment::RequestBody),
         ] {
             let context = format!("request {exchange}: {fault}");
+            // What may have begun unseen is looked for later: not through the next fault.
+            let world = World::new().await;
             world.direct().await.upload("a", "old").await.unwrap();
             world.proxy.script(vec![ProxyFault::Pass; exchange]);
             // As often as one request is sent; then aborting works.
@@ -97,4 +99,31 @@ async fn an_upload_that_is_dropped_leaves_nothing() {
         world.no_uploads_left().await;
         assert!(world.server.objects().is_empty());
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_that_is_dropped_while_it_begins_leaves_nothing() {
+    let (world, file) = (World::new().await, file());
+    let answered_late = ProxyFault::Stall(Moment::BeforeAnswer, Duration::from_secs(3));
+    world.proxy.script([answered_late]);
+    let upload = world.storage.upload_file("a", file.path(), options());
+    assert!(
+        tokio::time::timeout(Duration::from_secs(1), upload)
+            .await
+            .is_err()
+    );
+    assert_eq!(world.server.uploads_open(), 1, "the server has begun it");
+    world.no_uploads_left().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn uploads_whose_id_never_arrived_are_found_and_removed() {
+    let (world, file) = (World::new().await, file());
+    world
+        .proxy
+        .script(vec![ProxyFault::Close(Moment::BeforeAnswer); 4]);
+    let failed = world.storage.upload_file("a", file.path(), options()).await;
+    assert_eq!(failed.unwrap_err().kind(), ErrorKind::Unavailable);
+    assert_eq!(world.server.uploads_open(), 4, "each attempt has begun one");
+    world.no_uploads_left().await;
 }

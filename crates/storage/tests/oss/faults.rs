@@ -4,7 +4,7 @@ use std::{io, time::Duration};
 
 use bytes::Bytes;
 use futures_util::stream;
-use zhuji_storage::{ErrorKind, PutOptions, Storage};
+use zhuji_storage::{ErrorKind, PutOptions, Storage, StorageRules};
 use zhuji_testkit::oss::{Fault, OssServer};
 
 use crate::{operations, start};
@@ -117,6 +117,34 @@ async fn a_create_only_write_never_fails_on_its_own_success() {
     // Nobody knows; what must not be said is "already exists".
     assert_eq!(error.kind(), ErrorKind::Unavailable);
     assert_eq!(server.requests().len(), 1);
+}
+
+/// OSS does not heed the condition there, and says nothing.
+#[tokio::test]
+async fn a_create_only_write_to_a_bucket_with_versioning_is_refused() {
+    for status in ["enabled", "suspended"] {
+        let (server, storage) = start(&[]).await;
+        let rules = format!(r#"{{"versioning": "{status}"}}"#);
+        let rules = StorageRules::from_json(&rules).unwrap();
+        storage.apply_rules(&rules, false).await.unwrap();
+        let create = || PutOptions::new().create_only();
+        let first = storage.upload_with("a", "x", create()).await.unwrap_err();
+        assert_eq!(first.kind(), ErrorKind::Unsupported, "{first}");
+        assert!(first.to_string().contains("the newest version now"), "{first}");
+        let before = server.requests().len();
+        let chunks = (0..6).map(|_| io::Result::Ok(Bytes::from(vec![1; MIB])));
+        let second = storage
+            .upload_stream("b", stream::iter(chunks), create())
+            .await
+            .unwrap_err();
+        assert_eq!(second.kind(), ErrorKind::Unsupported, "{second}");
+        assert_eq!(
+            (server.requests().len(), server.uploads_open()),
+            (before, 0),
+            "not even begun"
+        );
+        storage.upload("a", "others are").await.unwrap();
+    }
 }
 
 #[tokio::test]

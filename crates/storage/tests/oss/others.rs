@@ -169,6 +169,7 @@ async fn a_refused_abort_is_not_taken_for_a_clean_end() {
             .iter()
             .all(|result| result.as_ref().is_err_and(|e| e.kind() == ErrorKind::Denied))
     );
+    storage.upload("a", "x").await.unwrap();
     server.fail_next(Fault::status(403, "AccessDenied").on_operation("CopyObject"));
     assert_eq!(
         storage.copy("a", "b").await.unwrap_err().kind(),
