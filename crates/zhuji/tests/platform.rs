@@ -476,3 +476,28 @@ fn production_refuses_what_would_lose_data() {
         assert!(text.contains(name), "{name}: {text}");
     }
 }
+
+#[test]
+fn an_endpoint_for_traces_is_used_or_warned_of() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let mut child = command(
+        dir.path(),
+        &[("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")],
+    )
+    .stdout(Stdio::piped())
+    .spawn()
+    .expect("the example runs");
+    let expected = if cfg!(feature = "otel") {
+        "traces are sent"
+    } else {
+        "built without the feature `otel`"
+    };
+    let lines = BufReader::new(child.stdout.take().expect("it was piped")).lines();
+    let said: Vec<String> = lines
+        .map_while(Result::ok)
+        .take_while(|line| !line.contains("\"listening\""))
+        .collect();
+    let _ = child.kill();
+    let _ = child.wait();
+    assert!(said.iter().any(|line| line.contains(expected)), "{said:#?}");
+}

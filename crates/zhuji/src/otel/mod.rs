@@ -14,7 +14,7 @@ mod layer;
 mod sampler;
 #[cfg(feature = "otel")]
 mod span;
-#[cfg(all(test, feature = "otel"))]
+#[cfg(test)]
 mod tests;
 
 pub use config::{OtelConfig, OtlpProtocol, SamplerKind, TracesExporter};
@@ -28,6 +28,7 @@ use crate::error::{Error, ErrorKind};
 
 /// How a request ended.
 #[derive(Debug, Clone, Copy)]
+#[cfg_attr(not(feature = "otel"), allow(dead_code, reason = "nobody asks"))]
 pub(crate) struct Answered<'a> {
     pub(crate) method: &'a str,
     pub(crate) path: &'a str,

@@ -1,9 +1,10 @@
 //! The exporter against collectors that are well, slow, broken or away. What a real one makes of the messages is tested with
 //! the reference service.
 
-use std::sync::Arc;
-use std::sync::Mutex;
+#![cfg(feature = "otel")]
+
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::Router;
