@@ -123,6 +123,22 @@ impl Place {
 }
 
 impl Location {
+    /// Whether one of the two places lies in the other, or they are the same.
+    pub(crate) fn overlaps(&self, other: &Self) -> bool {
+        let (here, there) = match (self, other) {
+            (
+                Self::Oss { bucket, key },
+                Self::Oss {
+                    bucket: other,
+                    key: another,
+                },
+            ) if bucket == other => (PathBuf::from(key), PathBuf::from(another)),
+            (Self::Local(here), Self::Local(there)) => (real(here), real(there)),
+            _ => return false,
+        };
+        here.starts_with(&there) || there.starts_with(&here)
+    }
+
     /// Finds the store; looks at the disk and changes nothing.
     pub(crate) fn locate(&self, access: Access) -> Result<Located, Failure> {
         let (store, key) = match self {
@@ -171,13 +187,15 @@ impl Located {
                 (StorageFactory::new(), pairs)
             }
         };
-        let config = settings(pairs).map_err(|report| {
+        let mut config = settings(pairs).map_err(|report| {
             Failure::usage(format!(
                 "{} can't be opened
 {report}",
                 self.told
             ))
         })?;
+        // A place that was named is that place, whatever lies elsewhere for a service.
+        config.resident_prefixes.clear();
         let storage = factory.build(&config).await;
         Ok(Place {
             storage: storage.map_err(|error| Failure::failed(format!("{}: {error}", self.told)))?,
@@ -187,9 +205,23 @@ impl Located {
     }
 }
 
+/// The path as the system knows it, as far as it is there already.
+fn real(path: &str) -> PathBuf {
+    let path = std::path::absolute(path).unwrap_or_else(|_| PathBuf::from(path));
+    let known = path
+        .ancestors()
+        .find_map(|above| Some((above, above.canonicalize().ok()?)));
+    match known {
+        Some((above, real)) => real.join(path.strip_prefix(above).unwrap_or(Path::new(""))),
+        None => path,
+    }
+}
+
 /// The settings, from where a service has them too.
 fn settings(pairs: Vec<(&'static str, String)>) -> Result<StorageConfig, Report> {
-    let mut loader = Loader::new(Sources::discover(pairs));
+    // An outbox belongs to the service.
+    let no_outbox = ("STORAGE_OUTBOX_DIR", "off".to_owned());
+    let mut loader = Loader::new(Sources::discover(pairs.into_iter().chain([no_outbox])));
     let config = loader.load::<StorageConfig>();
     let mut report = loader.report();
     // A service's own `zhuji.toml` may lie here. Its other variables are none of our business.

@@ -21,7 +21,7 @@ use futures_util::TryStreamExt;
 use zhuji_storage::{Entry, ListOptions};
 
 use crate::failure::Failure;
-use crate::location::Place;
+use crate::location::{Location, Place};
 
 /// What a command is about: the one object of this key, and with `below` also those in the folder of this name. A name is a
 /// whole one: `temp` is not the beginning of `templates/a`.
@@ -48,6 +48,13 @@ pub(crate) async fn selected(place: &Place, below: bool) -> Result<Vec<Entry>, F
         }
     }
     Ok(entries)
+}
+
+/// Of two places, one of which lies in the other, a copy would grow with each run, and `--delete` would delete the source.
+fn within_itself(from: &Location, to: &Location) -> Failure {
+    Failure::usage(format!(
+        "{from} and {to} lie within one another; name two places that don't"
+    ))
 }
 
 /// Nothing is there; what to do about it.

@@ -17,6 +17,10 @@ use crate::location::Place;
 /// From this size on a transfer is remembered, so that the next try goes on in the middle of the object.
 pub(crate) const LARGE: u64 = 32 * 1024 * 1024;
 
+const WHOLE: u64 = 1;
+/// What goes through a file here passes twice.
+const HALF: u64 = 2;
+
 /// Copies one object: content type, download name and metadata come along, and every adapter checks the bytes that it
 /// stores. Answers the checksum of what is there now.
 pub(crate) async fn copy(
@@ -43,6 +47,7 @@ pub(crate) async fn copy(
                 &source,
                 &checkpoint(state, from, to, entry, target, "up"),
                 meter,
+                WHOLE,
             )
             .await?
         }
@@ -87,24 +92,24 @@ async fn through_file(
     let part = checkpoint(state, from, to, entry, target, "part");
     let down = DownloadFileOptions::new()
         .checkpoint(checkpoint(state, from, to, entry, target, "down"))
-        .progress(counting(meter));
+        .progress(counting(meter, HALF));
     // A file that is there whole is the work of a try that failed later; its version is part of its name.
     let whole = tokio::fs::metadata(&part)
         .await
         .is_ok_and(|found| found.len() == entry.size);
     if whole {
-        meter.bytes(entry.size);
+        meter.bytes(entry.size / HALF);
     } else {
         from.storage.download_file(&entry.key, &part, down).await?;
     }
-    let silent = Arc::new(Meter::new(0, 0));
     let stored = upload(
         to,
         target,
         &part,
         source,
         &checkpoint(state, from, to, entry, target, "up"),
-        &silent,
+        meter,
+        HALF,
     )
     .await?;
     let _ = tokio::fs::remove_file(&part).await;
@@ -118,19 +123,22 @@ async fn upload(
     source: &Metadata,
     checkpoint: &Path,
     meter: &Arc<Meter>,
+    of: u64,
 ) -> Result<Stored, Failure> {
     let options = UploadFileOptions::new()
         .put(like(source))
         .checkpoint(checkpoint)
-        .progress(counting(meter));
+        .progress(counting(meter, of));
     Ok(to.storage.upload_file(target, file, options).await?)
 }
 
-fn counting(meter: &Arc<Meter>) -> impl Fn(Progress) + Send + Sync + 'static {
+/// Counts each byte as one of `of` parts.
+fn counting(meter: &Arc<Meter>, of: u64) -> impl Fn(Progress) + Send + Sync + 'static {
     let (meter, seen) = (Arc::clone(meter), AtomicU64::new(0));
     move |progress| {
-        let before = seen.fetch_max(progress.done, Ordering::Relaxed);
-        meter.bytes(progress.done.saturating_sub(before));
+        let done = progress.done / of;
+        let before = seen.fetch_max(done, Ordering::Relaxed);
+        meter.bytes(done.saturating_sub(before));
     }
 }
 

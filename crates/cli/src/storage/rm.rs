@@ -2,6 +2,8 @@
 
 use std::process::ExitCode;
 
+use serde_json::json;
+
 use super::{nothing_at, say, selected};
 use crate::args::Rm;
 use crate::failure::Failure;
@@ -20,7 +22,11 @@ pub(crate) async fn rm(args: &Rm) -> Result<ExitCode, Failure> {
         return Err(nothing_at(&args.at, args.recursive));
     }
     if args.dry_run {
-        keys.iter().for_each(|key| say(&format!("would delete {key}")));
+        if args.json {
+            say(&json!({ "would_delete": keys }).to_string());
+        } else {
+            keys.iter().for_each(|key| say(&format!("would delete {key}")));
+        }
         return Ok(ExitCode::SUCCESS);
     }
     let mut failed = 0;
@@ -30,7 +36,12 @@ pub(crate) async fn rm(args: &Rm) -> Result<ExitCode, Failure> {
             eprintln!("{key}: {error}");
         }
     }
-    say(&format!("{} objects deleted", keys.len() - failed));
+    let deleted = keys.len() - failed;
+    say(&if args.json {
+        json!({ "deleted": deleted, "failed": failed }).to_string()
+    } else {
+        format!("{deleted} objects deleted")
+    });
     match failed {
         0 => Ok(ExitCode::SUCCESS),
         failed => Err(Failure::failed(format!("{failed} objects could not be deleted"))),

@@ -4,12 +4,15 @@ use std::process::ExitCode;
 
 use super::cp::target;
 use super::transfer::Order;
-use super::{nothing_at, selected};
+use super::{nothing_at, selected, within_itself};
 use crate::args::Sync;
 use crate::failure::Failure;
 use crate::location::Access;
 
 pub(crate) async fn sync(args: &Sync) -> Result<ExitCode, Failure> {
+    if args.from.overlaps(&args.to) {
+        return Err(within_itself(&args.from, &args.to));
+    }
     let from = args.from.locate(Access::Read)?.open().await?;
     let to = args.to.locate(Access::Fill)?;
     let entries = selected(&from, true).await?;

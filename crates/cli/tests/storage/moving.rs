@@ -308,3 +308,25 @@ async fn rules_are_shown_applied_and_applied_again_without_effect() {
         .await
         .failed(2, "lifecycle");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn places_within_one_another_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = filled(&dir.path().join("s")).await;
+    let before = keys(&store).await;
+    std::os::unix::fs::symlink(dir.path().join("s"), dir.path().join("link")).unwrap();
+    let (sync, copy): (&[_], &[_]) = (&["storage", "sync", "--delete"], &["storage", "cp", "-r"]);
+    for (command, from, to) in [
+        (sync, "local:s", "local:s/temp"),
+        (sync, "local:s/temp", "local:s"),
+        (sync, "local:s/temp", "local:./s/../link/temp/"),
+        (sync, "oss://b/asl", "oss://b"),
+        (copy, "local:s", "local:s/new"),
+        (copy, "oss://b/asl/", "oss://b/asl/old"),
+    ] {
+        let said = zhuji(dir.path(), &[], &[command, &[from, to]].concat()).await;
+        assert_eq!(said.code, 2, "{from} {to}: {}", said.err);
+        assert!(said.err.contains("within one another"), "{}", said.err);
+    }
+    assert_eq!(keys(&store).await, before);
+}
