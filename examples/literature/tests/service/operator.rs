@@ -90,6 +90,35 @@ fn a_module_that_is_not_there_is_refused() {
     }
 }
 
+/// What the settings can't tell, the server does: its own limit.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_with_too_few_connections_for_all_instances_is_refused() {
+    let database = TestDatabase::new().await;
+    let url = database.url();
+    let output = literature(
+        &["migrate"],
+        &[
+            ("APP_ENV", "production"),
+            ("DEPLOYMENT_MODE", "private"),
+            ("DATABASE_URL", &url),
+            ("BASE_URL", "http://localhost"),
+            ("STORAGE_SIGNING_KEY", "0123456789abcdef"),
+            ("STORAGE_LOCAL_SHARED", "true"),
+            ("DB_MAX_INSTANCES", "1000"),
+        ],
+    );
+    assert_eq!(output.status.code(), Some(78), "{output:?}");
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    for words in [
+        "IMPOSSIBLE",
+        "1000 instances and 1000 more",
+        "max_connections of at least",
+        "DATABASE_POOLED_URL",
+    ] {
+        assert!(text.contains(words), "{words} is not in:\n{text}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_commands_say_how_it_went() {
     let database = TestDatabase::new().await;
