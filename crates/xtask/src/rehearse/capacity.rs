@@ -12,11 +12,10 @@ use zhuji_testkit::{DevCluster, free_port};
 
 use super::capacity_limit::Limit;
 use super::capacity_load::{self as load, Kind, Outcome, get, post_file};
-use super::page;
+use super::modes;
+use super::page::{self, Taken};
 use crate::failure::{Failure, Result};
 use crate::machine::{self, POSTGRES};
-use crate::process;
-use crate::service;
 use crate::workspace::Workspace;
 
 const PAGE: &str = "docs/capacity.md";
@@ -30,14 +29,11 @@ const RECORDS: usize = 975;
 const LITERATURES: &str = "/api/v1/asl/literatures";
 /// How long anything else may take: machines that build are busy.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Above this load before it begins, a missed goal is the machine's.
-const QUIET: f64 = 0.7;
 
 pub(super) fn rehearse(workspace: &Workspace) -> Result<String> {
     machine::ensure(&POSTGRES)?;
-    let program = service::build(true)?;
-    let load_before = load_average();
-    let quiet = load_before < QUIET;
+    let program = modes::program()?;
+    let taken = Taken::now()?;
     let home = tempfile::tempdir()?;
     // PostgreSQL runs as another user.
     std::fs::set_permissions(home.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
@@ -51,10 +47,10 @@ pub(super) fn rehearse(workspace: &Workspace) -> Result<String> {
     let measured = measure(&place);
     cluster.stop();
     let measured = measured?;
-    let text = measured.lines(load_before, quiet);
+    let text = measured.lines(&taken);
     print!("{text}");
     page::replace(&workspace.root().join(PAGE), "figures", &text)?;
-    measured.verdict(quiet)
+    measured.verdict(taken.is_quiet())
 }
 
 struct Place {
@@ -75,6 +71,25 @@ impl Drop for Instance {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+impl Instance {
+    /// Processor time of the process, and of those that it has started and that have ended.
+    fn cpu_time(&self) -> Duration {
+        /// `USER_HZ`, which is the same wherever Linux runs.
+        const TICKS: u32 = 100;
+        let text = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap_or_default();
+        let fields = text
+            .rsplit_once(')')
+            .map_or("", |(_, rest)| rest)
+            .split_whitespace();
+        let ticks: u32 = fields
+            .skip(11)
+            .take(4)
+            .filter_map(|field| field.parse::<u32>().ok())
+            .sum();
+        Duration::from_secs(1) * ticks / TICKS
     }
 }
 
@@ -154,6 +169,8 @@ struct Measured {
     start_limited: Duration,
     method: &'static str,
     outcome: Outcome,
+    /// From the last answer until the text of every PDF was extracted.
+    backlog: Duration,
     used: String,
 }
 
@@ -174,22 +191,19 @@ fn measure(place: &Place) -> Result<Measured> {
     let kinds = mix(&ids);
     let drive = |time| runtime.block_on(load::run(instance.address, RATE, time, &kinds, turn));
     drive(WARM_UP);
-    let before = limit.used();
+    let (before, cpu_before) = (limit.used(), instance.cpu_time());
     let outcome = drive(TIME);
-    let after = limit.used();
+    let (after, cpu) = (limit.used(), instance.cpu_time() - cpu_before);
     let seconds = outcome.elapsed.as_secs_f64();
-    let taken = after
-        .cpu_us
-        .zip(before.cpu_us)
-        .map(|(after, before)| (after - before) as f64 / 1e6 / seconds);
+    let backlog = runtime.block_on(until_extracted(instance.address, &ids))?;
     let stopped = after
         .throttled
         .zip(before.throttled)
         .map(|(after, before)| after - before);
     let shown = |value: Option<String>| value.unwrap_or_else(|| "not counted here".to_owned());
     let used = format!(
-        "{} of a core; told to wait in {} of {:.0} periods of 100 ms; memory at most {}",
-        shown(taken.map(|cores| format!("{cores:.2}"))),
+        "{:.2} of a core; told to wait in {} of {:.0} periods of 100 ms; memory at most {}",
+        cpu.as_secs_f64() / seconds,
         shown(stopped.map(|count| count.to_string())),
         seconds * 10.0,
         shown(after.memory.map(|bytes| format!("{} MiB", bytes >> 20)))
@@ -203,6 +217,7 @@ fn measure(place: &Place) -> Result<Measured> {
         start_limited,
         method: limit.method(),
         outcome,
+        backlog,
         used,
     })
 }
@@ -241,6 +256,25 @@ async fn prepare(address: SocketAddr) -> Result<Vec<String>> {
         ask(post_file(&format!("{LITERATURES}/{id}/pdf"), "a.pdf", &pdf())).await?;
     }
     Ok(ids)
+}
+
+/// How long it takes until no text waits to be extracted.
+async fn until_extracted(address: SocketAddr, ids: &[String]) -> Result<Duration> {
+    let begin = Instant::now();
+    for id in ids {
+        loop {
+            let answer = load::ask_once(address, &get(&format!("{LITERATURES}/{id}"))).await?;
+            let record: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+            match record["extraction"]["state"].as_str() {
+                Some("done") => break,
+                Some("pending" | "running") if begin.elapsed() < PATIENCE => {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+                state => return Err(format!("the extraction of {id} is {state:?}").into()),
+            }
+        }
+    }
+    Ok(begin.elapsed())
 }
 
 /// Of a hundred requests: the shares of the kinds of [`mix`], in its order.
@@ -307,20 +341,13 @@ fn mix(ids: &[String]) -> Vec<Kind> {
 }
 
 impl Measured {
-    fn lines(&self, load_before: f64, quiet: bool) -> String {
+    fn lines(&self, taken: &Taken) -> String {
         let ms = |time: Duration| format!("{:.1} ms", time.as_secs_f64() * 1000.0);
         let outcome = &self.outcome;
         let mut text = format!(
-            "Taken on {} on {}, by `cargo xtask rehearse capacity`. {}\n\n\
+            "{taken}\n\n\
              | start to `/health` 200, all modules, database migrated | |\n| --- | --- |\n\
              | median of {STARTS} starts | {} |\n| slowest | {} |\n| within half a core, once | {} |\n\n",
-            today(),
-            machine_name(),
-            if quiet {
-                format!("The machine was quiet (load {load_before:.1}).")
-            } else {
-                format!("**The machine was busy (load {load_before:.1}): these figures are too high.**")
-            },
             ms(self.start),
             ms(self.slowest_start),
             ms(self.start_limited),
@@ -341,10 +368,12 @@ impl Measured {
             text += &format!("| {name} | {count} | {} | {} | {} |\n", at(500), at(990), at(999));
         }
         text += &format!(
-            "\n{} failed. Limit: {}. Used: {}. The generator itself was {} behind at most.\n",
+            "\n{} failed. Limit: {}. Used: {}. The text of every PDF was extracted {:.1} s after the \
+             last answer. The generator itself was {} behind its schedule at most.\n",
             outcome.failures.len(),
             self.method,
             self.used,
+            self.backlog.as_secs_f64(),
             ms(outcome.behind)
         );
         text
@@ -413,35 +442,6 @@ fn workbook(titles: &[String]) -> Result<Vec<u8>> {
         sheet.write_string(row, 0, title).map_err(away)?;
     }
     workbook.save_to_buffer().map_err(away)
-}
-
-fn load_average() -> f64 {
-    let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    text.split_whitespace()
-        .next()
-        .and_then(|word| word.parse().ok())
-        .unwrap_or(f64::INFINITY)
-}
-
-/// How many cores of which kind.
-fn machine_name() -> String {
-    let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = text
-        .lines()
-        .find_map(|line| line.strip_prefix("model name")?.split_once(": "));
-    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    format!(
-        "{cores} cores ({})",
-        model.map_or("of an unknown kind", |(_, name)| name)
-    )
-}
-
-fn today() -> String {
-    let output = process::run_quietly(Command::new("date").args(["-u", "+%Y-%m-%d"]));
-    output.map_or_else(
-        |_| "an unknown day".to_owned(),
-        |output| String::from_utf8_lossy(&output.stdout).trim().to_owned(),
-    )
 }
 
 #[cfg(test)]

@@ -112,41 +112,26 @@ impl Limit {
         }
     }
 
-    /// Processor time taken so far, in microseconds; how often it was told to wait; and most memory, in bytes.
+    /// How often it was told to wait, and the most memory it has had, in bytes; as far as the machine counts them.
     pub(super) fn used(&self) -> Used {
-        let number = |path: PathBuf| {
-            fs::read_to_string(path)
-                .ok()
-                .and_then(|text| text.trim().parse().ok())
-        };
+        let number = |path: PathBuf| fs::read_to_string(path).ok()?.trim().parse().ok();
         match self {
             Self::Unified(group) => Used {
-                cpu_us: field(&group.join("cpu.stat"), "usage_usec"),
                 throttled: field(&group.join("cpu.stat"), "nr_throttled"),
                 memory: number(group.join("memory.peak")),
             },
-            Self::Split { cpu, memory } => {
-                let time = Path::new(ROOT)
-                    .join("cpuacct")
-                    .join(cpu.file_name().unwrap_or_default());
-                Used {
-                    // Often the same hierarchy as `cpu`; where it is not, nobody counts.
-                    cpu_us: number(time.join("cpuacct.usage"))
-                        .or_else(|| number(cpu.join("cpuacct.usage")))
-                        .map(|ns: u64| ns / 1000),
-                    throttled: field(&cpu.join("cpu.stat"), "nr_throttled"),
-                    memory: number(memory.join("memory.max_usage_in_bytes")),
-                }
-            }
+            Self::Split { cpu, memory } => Used {
+                throttled: field(&cpu.join("cpu.stat"), "nr_throttled"),
+                memory: number(memory.join("memory.max_usage_in_bytes")),
+            },
             Self::OneCore => Used::default(),
         }
     }
 }
 
-/// What the service took of its share, as far as the machine counts it.
+/// What the service took of its share.
 #[derive(Debug, Default, Clone, Copy)]
 pub(super) struct Used {
-    pub(super) cpu_us: Option<u64>,
     pub(super) throttled: Option<u64>,
     pub(super) memory: Option<u64>,
 }

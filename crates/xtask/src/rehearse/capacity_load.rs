@@ -15,6 +15,9 @@ use crate::failure::{Failure, Result};
 /// An answer that takes longer counts as none.
 const DEADLINE: Duration = Duration::from_secs(20);
 
+/// A connection that was idle for longer is not used again: the service may be about to close it.
+const MOST_IDLE: Duration = Duration::from_secs(5);
+
 /// One kind of request; `Arc`ed, because thousands are in flight.
 pub(super) type Request = Arc<dyn Fn(u64) -> Vec<u8> + Send + Sync>;
 
@@ -117,8 +120,8 @@ impl Pool {
     async fn ask(&self, request: &[u8], follow: bool) -> Result<()> {
         let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let mut connection = match idle {
-            Some(connection) => connection,
-            None => Connection::open(self.address).await?,
+            Some(connection) if connection.used.elapsed() < MOST_IDLE => connection,
+            _ => Connection::open(self.address).await?,
         };
         let answer = connection.ask(request).await?;
         match (answer.status, answer.location) {
@@ -177,6 +180,7 @@ pub(super) struct Answer {
 
 #[derive(Debug)]
 struct Connection {
+    used: Instant,
     stream: TcpStream,
     buffer: Vec<u8>,
 }
@@ -186,6 +190,7 @@ impl Connection {
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
         Ok(Self {
+            used: Instant::now(),
             stream,
             buffer: Vec::with_capacity(8192),
         })
@@ -199,6 +204,7 @@ impl Connection {
                 return Err("the connection was closed in place of an answer".into());
             }
             if let Some(answer) = parse(&self.buffer)? {
+                self.used = Instant::now();
                 return Ok(answer);
             }
         }
