@@ -33,6 +33,12 @@ const OURS: &[&str] = &[
     "DB_MAX_CONNECTIONS",
 ];
 
+/// What a secret may be called; the secret itself has other characters.
+fn is_name(text: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    !text.is_empty() && text.chars().all(plain)
+}
+
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Plan {
@@ -173,7 +179,7 @@ impl Plan {
         self.secrets
             .iter()
             .map(|(name, place)| match place.split_once('/') {
-                Some((id, key)) if !id.is_empty() && !key.is_empty() => {
+                Some((id, key)) if is_name(id) && is_name(key) => {
                     Ok((name.clone(), id.to_owned(), key.to_owned()))
                 }
                 _ => Err(format!(
