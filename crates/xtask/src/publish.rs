@@ -140,20 +140,16 @@ fn write_papers(
         let path = papers.join(name);
         std::fs::write(&path, text).map_err(on_path(&path))
     };
-    let graph = sbom::Graph::read(workspace)?;
     let names: Vec<&str> = packages.iter().map(|package| package.name.as_str()).collect();
-    write(
-        format!("zhuji-{version}.cdx.json"),
-        graph.bill_of_materials("zhuji", version, &names)?,
-    )?;
-    write(
-        format!("literature-{version}.cdx.json"),
-        graph.bill_of_materials("literature", version, &["literature"])?,
-    )?;
-    write(
-        format!("zhuji-{version}-licences.txt"),
-        licences::text(&graph.reachable(&names)?)?,
-    )?;
+    // A crate can be built with any of its features, for any platform; the image is one program for one platform.
+    let crates = sbom::Graph::read(workspace, &["--all-features"])?;
+    let bill = crates.bill_of_materials("zhuji", version, &names)?;
+    write(format!("zhuji-{version}.cdx.json"), bill)?;
+    let image = sbom::Graph::read(workspace, &["--filter-platform", "x86_64-unknown-linux-gnu"])?;
+    let bill = image.bill_of_materials("literature", version, &["literature"])?;
+    write(format!("literature-{version}.cdx.json"), bill)?;
+    let licences = licences::text(workspace, &crates.reachable(&names)?);
+    write(format!("zhuji-{version}-licences.txt"), licences)?;
     let sums: String = files
         .iter()
         .map(|file| format!("{}  {}-{}.crate\n", file.checksum, file.name, file.version))

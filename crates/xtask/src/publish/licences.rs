@@ -2,15 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::path::Path;
 
 use super::sbom::Package;
-use crate::failure::Result;
+use crate::workspace::Workspace;
 
 /// What a licence's file is called.
 const BEGINNINGS: &[&str] = &["licen", "copying", "notice", "unlicense", "copyright"];
 
 /// One page: every package with its licence, then each text once, with the packages it came with.
-pub(super) fn text(packages: &[&Package]) -> Result<String> {
+pub(super) fn text(workspace: &Workspace, packages: &[&Package]) -> String {
     let mut page = String::from("Licences of everything that is built into the crates of this release.\n\n");
     let mut texts: BTreeMap<String, Vec<String>> = BTreeMap::new();
     let mut without = Vec::new();
@@ -19,7 +20,11 @@ pub(super) fn text(packages: &[&Package]) -> Result<String> {
         let from = package.repository.as_deref().unwrap_or("-");
         // Writing to a string does not fail.
         let _ = writeln!(page, "{name}: {} ({from})", package.expression());
-        let found = texts_of(package);
+        // Ours have one licence, in the root.
+        let found = match package.directory().starts_with(workspace.root()) {
+            true => texts_in(workspace.root()),
+            false => texts_in(package.directory()),
+        };
         if found.is_empty() {
             without.push(name.clone());
         }
@@ -43,11 +48,11 @@ pub(super) fn text(packages: &[&Package]) -> Result<String> {
             text.trim()
         );
     }
-    Ok(page)
+    page
 }
 
-fn texts_of(package: &Package) -> Vec<String> {
-    let mut files: Vec<_> = std::fs::read_dir(package.directory())
+fn texts_in(directory: &Path) -> Vec<String> {
+    let mut files: Vec<_> = std::fs::read_dir(directory)
         .into_iter()
         .flatten()
         .flatten()

@@ -79,9 +79,12 @@ impl Package {
 }
 
 impl Graph {
-    pub(super) fn read(workspace: &Workspace) -> Result<Self> {
+    /// `selection` is for `cargo metadata`: which features, which platform.
+    pub(super) fn read(workspace: &Workspace, selection: &[&str]) -> Result<Self> {
         let mut command = cargo();
-        command.args(["metadata", "--locked", "--all-features", "--format-version", "1"]);
+        command
+            .args(["metadata", "--locked", "--format-version", "1"])
+            .args(selection);
         let output = process::run_quietly(&mut command)?;
         let metadata: Metadata =
             serde_json::from_slice(&output.stdout).map_err(|error| format!("cargo metadata: {error}"))?;

@@ -21,16 +21,30 @@ pub(super) struct Checkout {
     version: String,
 }
 
+/// The release, and what its users build from it.
 pub(super) fn rehearse(workspace: &Workspace) -> Result<String> {
     let _cache = CargoCache::look()?;
     let checkout = Checkout::new(workspace)?;
     let registry = Registry::start()?;
-    let refusals = refuses(workspace, &checkout, &registry)?;
+    let released = release(workspace, &checkout, &registry)?;
+    let built = users::build_and_run(workspace, &checkout, &registry)?;
+    Ok(format!("{released}; {built}"))
+}
+
+/// The release alone, without building what came of it.
+pub(super) fn rehearse_release(workspace: &Workspace) -> Result<String> {
+    let _cache = CargoCache::look()?;
+    release(workspace, &Checkout::new(workspace)?, &Registry::start()?)
+}
+
+fn release(workspace: &Workspace, checkout: &Checkout, registry: &Registry) -> Result<String> {
+    let refusals = refuses(workspace, checkout, registry)?;
 
     // Broken off in the middle, and taken up again.
     let count = checkout.packages.len();
     let middle = &checkout.packages[count / 2].name;
     registry.fail_upload_of(middle);
+    let started = Instant::now();
     must_fail(
         &checkout.publish(workspace, &registry.publish_release()),
         "the disk of the registry is full",
@@ -43,7 +57,6 @@ pub(super) fn rehearse(workspace: &Workspace) -> Result<String> {
         )
         .into());
     }
-    let started = Instant::now();
     must_succeed(checkout.publish(workspace, &registry.publish_release()))?;
     let seconds = started.elapsed().as_secs_f64();
     let names: Vec<&String> = checkout.packages.iter().map(|package| &package.name).collect();
@@ -64,11 +77,9 @@ pub(super) fn rehearse(workspace: &Workspace) -> Result<String> {
         "the registry has other bytes for",
     )?;
     registry.swap_checksum(middle, &kept);
-
-    let bill = bill_of_materials(workspace, &checkout)?;
-    let built = users::build_and_run(workspace, &checkout, &registry)?;
+    let bill = bill_of_materials(workspace, checkout)?;
     Ok(format!(
-        "{count} crates, the second half in {seconds:.1} s after a failure; {} refusals; {bill}; {built}",
+        "{count} crates in {seconds:.1} s, taken up after a failure in the middle; {} refusals; {bill}",
         refusals + 1
     ))
 }

@@ -150,6 +150,10 @@ impl Users<'_> {
                 .current_dir(&home),
         )?;
         no_paths(&home)?;
+        // With the lints that it was given.
+        let mut clippy = self.cargo(token);
+        clippy.args(["clippy", "--quiet", "--all-targets", "--", "-D", "warnings"]);
+        self.run(clippy.current_dir(&home))?;
         let mut modules = self.cargo(token);
         let listed = self.run(
             modules
