@@ -15,14 +15,15 @@ use crate::{SLACK, TIMEOUT, build, config, recovered};
 struct Crowd {
     stop: Arc<AtomicBool>,
     served: Arc<AtomicU64>,
-    callers: Vec<tokio::task::JoinHandle<Longest>>,
+    callers: Vec<tokio::task::JoinHandle<Took>>,
 }
 
-#[derive(Debug, Default)]
-struct Longest {
-    get: Duration,
-    load: Duration,
-    increment: Duration,
+/// How long calls took.
+#[derive(Default)]
+struct Took {
+    get: Vec<Duration>,
+    load: Vec<Duration>,
+    increment: Vec<Duration>,
 }
 
 impl Crowd {
@@ -31,13 +32,13 @@ impl Crowd {
         let callers = (0..32).map(|caller| {
             let (cache, stop, served) = (cache.clone(), stop.clone(), served.clone());
             tokio::spawn(async move {
-                let mut longest = Longest::default();
+                let mut took = Took::default();
                 let mut round = 0u64;
                 while !stop.load(Ordering::Relaxed) {
                     round += 1;
                     let start = Instant::now();
                     let _ = cache.get::<u64>(&format!("plain/{}", round % 5)).await;
-                    longest.get = longest.get.max(start.elapsed());
+                    took.get.push(start.elapsed());
                     let start = Instant::now();
                     let key = format!("load/{caller}/{}", round % 7);
                     let load = async || Ok::<_, Infallible>(round);
@@ -45,14 +46,14 @@ impl Crowd {
                         .get_or_load(&key, Duration::from_millis(50), load)
                         .await
                         .expect("it can't fail");
-                    longest.load = longest.load.max(start.elapsed());
+                    took.load.push(start.elapsed());
                     let start = Instant::now();
                     let _ = cache.increment("n", 1, None).await;
-                    longest.increment = longest.increment.max(start.elapsed());
+                    took.increment.push(start.elapsed());
                     served.fetch_add(1, Ordering::Relaxed);
                     tokio::time::sleep(Duration::from_millis(5)).await;
                 }
-                longest
+                took
             })
         });
         Self {
@@ -68,18 +69,41 @@ impl Crowd {
 
     async fn leave(self, what: &str) {
         self.stop.store(true, Ordering::Relaxed);
-        let mut worst = Longest::default();
+        let mut all = Took::default();
         for caller in self.callers {
-            let longest = caller.await.expect("no caller panicked");
-            worst.get = worst.get.max(longest.get);
-            worst.load = worst.load.max(longest.load);
-            worst.increment = worst.increment.max(longest.increment);
+            let took = caller.await.expect("no caller panicked");
+            all.get.extend(took.get);
+            all.load.extend(took.load);
+            all.increment.extend(took.increment);
         }
-        println!("{what}: longest {worst:?}");
-        assert!(worst.get < TIMEOUT + SLACK, "{what}: {worst:?}");
-        assert!(worst.increment < TIMEOUT + SLACK, "{what}: {worst:?}");
-        assert!(worst.load < 3 * TIMEOUT + SLACK, "{what}: {worst:?}");
+        for (call, took, bound) in [
+            ("get", all.get, TIMEOUT),
+            ("increment", all.increment, TIMEOUT),
+            // Before the load and after it.
+            ("load", all.load, 2 * TIMEOUT),
+        ] {
+            in_time(&format!("{what}, {call}"), took, bound);
+        }
     }
+}
+
+/// A busy machine may hold up a few calls; a stall would hold up many. (Of a server that is away for three seconds each
+/// caller would see some twenty calls in time before and a few that are not.)
+fn in_time(what: &str, mut took: Vec<Duration>, bound: Duration) {
+    took.sort_unstable();
+    let (tight, loose) = (bound + bound / 5, bound + SLACK);
+    let late = took.iter().filter(|took| **took > tight).count();
+    let longest = took.last().copied().unwrap_or_default();
+    println!(
+        "{what}: {} calls, {late} beyond {tight:?}, longest {longest:?}",
+        took.len()
+    );
+    assert!(
+        late * 100 <= took.len(),
+        "{what}: {late} of {} beyond {tight:?}",
+        took.len()
+    );
+    assert!(longest < loose, "{what}: {longest:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -122,11 +122,11 @@ async fn a_peer_that_falls_silent_costs_one_timeout_and_is_dialled_anew() {
     let cache = build(&config("redis", &proxy.url)).await;
     recovered(&cache, Duration::from_secs(5)).await;
     proxy.frozen.store(true, Ordering::Relaxed);
-    let mut kinds = Vec::new();
+    let (mut kinds, mut took) = (Vec::new(), Vec::new());
     while !cache.stats().adapter.breaker_open {
         let start = Instant::now();
         let error = cache.get::<u8>("k").await.expect_err("silence is no answer");
-        assert!(start.elapsed() < TIMEOUT + SLACK, "{:?}", start.elapsed());
+        took.push(start.elapsed());
         kinds.push(error.kind());
         assert!(
             kinds.len() <= 5,
@@ -134,6 +134,13 @@ async fn a_peer_that_falls_silent_costs_one_timeout_and_is_dialled_anew() {
         );
     }
     assert!(kinds.iter().all(|kind| *kind == ErrorKind::Timeout), "{kinds:?}");
+    // A busy machine may hold one of them up.
+    took.sort_unstable();
+    assert!(took[took.len() / 2] < TIMEOUT + TIMEOUT / 2, "{took:?}");
+    assert!(
+        took.last().is_some_and(|longest| *longest < TIMEOUT + SLACK),
+        "{took:?}"
+    );
     let start = Instant::now();
     for _ in 0..1000 {
         let error = cache.get::<u8>("k").await.expect_err("the breaker is open");

@@ -31,40 +31,63 @@ async fn a_hard_restart_under_load_is_survived_without_a_restart_of_ours() {
         .collect();
 
     tokio::time::sleep(Duration::from_millis(500)).await;
-    server.stop_immediate().await;
-    let stopped = Instant::now();
-    tokio::time::sleep(Duration::from_millis(2500)).await;
-    let down = Instant::now();
-    server.restart().await;
-    let back = Instant::now();
-    tokio::time::sleep(Duration::from_millis(1500)).await;
+    let before = seen.lock().unwrap().good.len();
+    // A busy machine may be late once; `cargo xtask bench db` has the median.
+    let mut recovered = Vec::new();
+    while recovered.iter().all(|took| *took > TIGHT) && recovered.len() < 3 {
+        server.stop_immediate().await;
+        tokio::time::sleep(Duration::from_millis(2500)).await;
+        let down = Instant::now();
+        server.restart().await;
+        let back = Instant::now();
+        tokio::time::sleep(Duration::from_millis(1500)).await;
+        let seen = seen.lock().unwrap();
+        let after: Vec<_> = seen.good.iter().filter(|at| **at > down).collect();
+        assert!(after.len() > 100, "{}", after.len());
+        recovered.push(after.iter().min().unwrap().saturating_duration_since(back));
+    }
     stop.store(true, Ordering::Relaxed);
     for caller in callers {
         caller.await.unwrap();
     }
 
     let seen = seen.lock().unwrap();
-    eprintln!("errors {:?}, longest call {:?}", seen.errors, seen.longest);
-    let before = seen.good.iter().filter(|at| **at < stopped).count();
-    let after: Vec<_> = seen.good.iter().filter(|at| **at > down).collect();
-    assert!(before > 100 && after.len() > 100, "{before} {}", after.len());
-    // Not a tight bound: the machine may be busy. `cargo xtask bench db` has the number.
-    let recovered = after.iter().min().unwrap().saturating_duration_since(back);
-    assert!(recovered < Duration::from_secs(1), "{recovered:?}");
-    assert!(seen.longest < Duration::from_millis(2500), "{:?}", seen.longest);
+    let longest = seen.took.iter().max().unwrap();
+    eprintln!(
+        "errors {:?}, longest call {longest:?}, back after {recovered:?}",
+        seen.errors
+    );
+    assert!(before > 100, "{before}");
+    assert!(recovered.iter().any(|took| *took <= TIGHT), "{recovered:?}");
+    assert!(
+        recovered.iter().all(|took| *took < Duration::from_secs(1)),
+        "{recovered:?}"
+    );
+    // Held for a second at most, because the server may only be restarting; then told at once.
+    let held = Duration::from_millis(1300);
+    let late = seen.took.iter().filter(|took| **took > held).count();
+    assert!(
+        late * 100 <= seen.took.len(),
+        "{late} of {} beyond {held:?}",
+        seen.took.len()
+    );
+    assert!(*longest < Duration::from_millis(2500), "{longest:?}");
     assert!(seen.errors.contains_key("Unreachable"), "{:?}", seen.errors);
 }
+
+/// To the first good query after the server is back.
+const TIGHT: Duration = Duration::from_millis(300);
 
 #[derive(Default)]
 struct Seen {
     good: Vec<Instant>,
     errors: BTreeMap<String, u32>,
-    longest: Duration,
+    took: Vec<Duration>,
 }
 
 impl Seen {
     fn note(&mut self, took: Duration, result: Result<(), Error>) {
-        self.longest = self.longest.max(took);
+        self.took.push(took);
         match result {
             Ok(()) => self.good.push(Instant::now()),
             Err(error) => {
