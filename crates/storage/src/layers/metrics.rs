@@ -1,10 +1,14 @@
 //! What an adapter does, as numbers.
 
-use std::{path::Path, sync::Arc, time::Instant};
+use std::{
+    path::Path,
+    sync::{Arc, OnceLock},
+    time::Instant,
+};
 
 use async_trait::async_trait;
 use futures_util::StreamExt;
-use metrics::{counter, gauge, histogram};
+use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 use tracing::{Instrument, field};
 
 use crate::{
@@ -26,10 +30,77 @@ const WATCHED: [ErrorKind; 7] = [
 
 /// Emits `zhuji_storage_operations_total`, `…_errors_total` (by kind), `…_operation_seconds`, `…_bytes_total` (in and out)
 /// and `…_in_flight`. The seconds of a download end when it is opened; its bytes are counted as they pass.
+///
+/// They go to the recorder that is installed when the layer is made.
 #[derive(Debug)]
 pub struct MetricsLayer {
     inner: Arc<dyn StorageAdapter>,
     name: &'static str,
+    meters: Arc<Meters>,
+}
+
+/// Looked up once: by name and labels at every call, that costs as much as a signature.
+struct Meters {
+    adapter: &'static str,
+    in_flight: Gauge,
+    bytes_in: Counter,
+    bytes_out: Counter,
+    /// How many, and how long, by operation.
+    operations: [(&'static str, OnceLock<(Counter, Histogram)>); OPERATIONS.len()],
+}
+
+const OPERATIONS: [&str; 11] = [
+    "upload",
+    "download",
+    "metadata",
+    "delete",
+    "delete_many",
+    "copy",
+    "list",
+    "check",
+    "rules",
+    "set_rules",
+    "sweep",
+];
+
+impl std::fmt::Debug for Meters {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Meters").finish_non_exhaustive()
+    }
+}
+
+impl Meters {
+    fn new(adapter: &'static str) -> Self {
+        let bytes =
+            |direction| counter!("zhuji_storage_bytes_total", "adapter" => adapter, "direction" => direction);
+        Self {
+            adapter,
+            in_flight: gauge!("zhuji_storage_in_flight", "adapter" => adapter),
+            bytes_in: bytes("in"),
+            bytes_out: bytes("out"),
+            operations: OPERATIONS.map(|operation| (operation, OnceLock::new())),
+        }
+    }
+
+    fn operation(&self, name: &'static str) -> Option<&(Counter, Histogram)> {
+        let (_, meters) = self.operations.iter().find(|(operation, _)| *operation == name)?;
+        Some(meters.get_or_init(|| {
+            let labels = [("adapter", self.adapter), ("operation", name)];
+            (
+                counter!("zhuji_storage_operations_total", &labels),
+                histogram!("zhuji_storage_operation_seconds", &labels),
+            )
+        }))
+    }
+
+    fn failed(&self, operation: &'static str, kind: &'static str) {
+        let labels = [
+            ("adapter", self.adapter),
+            ("operation", operation),
+            ("kind", kind),
+        ];
+        counter!("zhuji_storage_errors_total", &labels).increment(1);
+    }
 }
 
 impl MetricsLayer {
@@ -64,7 +135,8 @@ impl MetricsLayer {
                 counter!("zhuji_storage_errors_total", &labels).increment(0);
             }
         }
-        Self { inner, name }
+        let meters = Arc::new(Meters::new(name));
+        Self { inner, name, meters }
     }
 
     async fn timed<T>(
@@ -72,7 +144,7 @@ impl MetricsLayer {
         operation: &'static str,
         work: impl Future<Output = Result<T>> + Send,
     ) -> Result<T> {
-        let span = Span::start(self.name, operation);
+        let span = Span::start(&self.meters, operation);
         // For an exporter of traces. Without the key: people put names of people into keys.
         let trace = tracing::debug_span!(
             "storage",
@@ -92,44 +164,37 @@ impl MetricsLayer {
 }
 
 /// One operation under way; also ends if its future is dropped.
-struct Span {
-    adapter: &'static str,
+struct Span<'a> {
+    meters: &'a Meters,
     operation: &'static str,
     started: Instant,
 }
 
-impl Span {
-    fn start(adapter: &'static str, operation: &'static str) -> Self {
-        gauge!("zhuji_storage_in_flight", "adapter" => adapter).increment(1.0);
-        counter!("zhuji_storage_operations_total", "adapter" => adapter, "operation" => operation)
-            .increment(1);
+impl<'a> Span<'a> {
+    fn start(meters: &'a Meters, operation: &'static str) -> Self {
+        meters.in_flight.increment(1.0);
+        if let Some((count, _)) = meters.operation(operation) {
+            count.increment(1);
+        }
         Self {
-            adapter,
+            meters,
             operation,
             started: Instant::now(),
         }
     }
 
     fn failed(&self, kind: &'static str) {
-        error(self.adapter, self.operation, kind);
+        self.meters.failed(self.operation, kind);
     }
 }
 
-impl Drop for Span {
+impl Drop for Span<'_> {
     fn drop(&mut self) {
-        gauge!("zhuji_storage_in_flight", "adapter" => self.adapter).decrement(1.0);
-        histogram!("zhuji_storage_operation_seconds", "adapter" => self.adapter, "operation" => self.operation)
-            .record(self.started.elapsed().as_secs_f64());
+        self.meters.in_flight.decrement(1.0);
+        if let Some((_, seconds)) = self.meters.operation(self.operation) {
+            seconds.record(self.started.elapsed());
+        }
     }
-}
-
-fn error(adapter: &'static str, operation: &'static str, kind: &'static str) {
-    counter!("zhuji_storage_errors_total", "adapter" => adapter, "operation" => operation, "kind" => kind)
-        .increment(1);
-}
-
-fn bytes(adapter: &'static str, direction: &'static str, count: u64) {
-    counter!("zhuji_storage_bytes_total", "adapter" => adapter, "direction" => direction).increment(count);
 }
 
 #[async_trait]
@@ -140,7 +205,7 @@ impl StorageAdapter for MetricsLayer {
 
     async fn put(&self, key: &Key, body: Body, options: &PutOptions) -> Result<Stored> {
         let stored = self.timed("upload", self.inner.put(key, body, options)).await?;
-        bytes(self.name, "in", stored.size);
+        self.meters.bytes_in.increment(stored.size);
         Ok(stored)
     }
 
@@ -148,16 +213,16 @@ impl StorageAdapter for MetricsLayer {
         let stored = self
             .timed("upload", self.inner.upload_file(key, path, options))
             .await?;
-        bytes(self.name, "in", stored.size);
+        self.meters.bytes_in.increment(stored.size);
         Ok(stored)
     }
 
     async fn get(&self, key: &Key, options: &GetOptions) -> Result<Download> {
         let mut download = self.timed("download", self.inner.get(key, options)).await?;
-        let name = self.name;
+        let meters = Arc::clone(&self.meters);
         download.stream = ByteStream::new(download.stream.inspect(move |piece| match piece {
-            Ok(piece) => bytes(name, "out", piece.len() as u64),
-            Err(failed) => error(name, "download", failed.kind().as_str()),
+            Ok(piece) => meters.bytes_out.increment(piece.len() as u64),
+            Err(failed) => meters.failed("download", failed.kind().as_str()),
         }));
         Ok(download)
     }
@@ -171,7 +236,7 @@ impl StorageAdapter for MetricsLayer {
     }
 
     async fn delete_many(&self, keys: &[Key]) -> Vec<Result<()>> {
-        let span = Span::start(self.name, "delete_many");
+        let span = Span::start(&self.meters, "delete_many");
         let results = self.inner.delete_many(keys).await;
         for failed in results.iter().filter_map(|result| result.as_ref().err()) {
             span.failed(failed.kind().as_str());
