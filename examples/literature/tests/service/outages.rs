@@ -15,7 +15,7 @@ async fn postgres_goes_away_and_comes_back_while_requests_run() {
         .start()
         .await;
     let database = postgres.database().await;
-    let setup = Setup::with_database_url(&database.url());
+    let setup = Setup::with_database_url(&database.url()).set("ADMIN_TOKEN", "of-the-operator");
     let service = Arc::new(setup.start().await);
     let id = service.one_record().await;
 
@@ -67,6 +67,25 @@ async fn postgres_goes_away_and_comes_back_while_requests_run() {
         200
     );
     wait_for_health(&service, 503, "\"disconnected\"").await;
+
+    // Now somebody wants to know what is going on.
+    let begin = Instant::now();
+    let page = service
+        .client
+        .get(service.url("/admin"))
+        .bearer_auth("of-the-operator");
+    let page = page.send().await.expect("an answer");
+    assert_eq!(page.status(), 200);
+    let page = page.text().await.expect("a body");
+    assert!(begin.elapsed() < Duration::from_secs(6), "{:?}", begin.elapsed());
+    assert!(!page.contains("postgres://"), "{page}");
+    let status: serde_json::Value = serde_json::from_str(&page).expect("JSON");
+    assert_eq!(status["status"], "error", "{status}");
+    assert!(status["jobs"]["unknown"].is_string(), "{status}");
+    assert!(
+        !status["errors"].as_array().expect("a list").is_empty(),
+        "{status}"
+    );
 
     postgres.restart().await;
     wait_for_health(&service, 200, "\"connected\"").await;
