@@ -9,18 +9,24 @@ use crate::{Aia, to_the_end};
 use jiff::Timestamp;
 use serde::Serialize;
 use std::sync::Arc;
+use std::time::Duration;
 use uuid::Uuid;
 use zhuji::axum::Json;
 use zhuji::axum::extract::State;
 use zhuji::axum::http::StatusCode;
+use zhuji::axum::http::header::{CACHE_CONTROL, LOCATION};
+use zhuji::axum::response::{IntoResponse, Response};
 use zhuji::db::Row;
 use zhuji::http::{FilePart, HttpResult, Problem};
 use zhuji::jobs::{EnqueueOptions, JobId};
-use zhuji::storage::PutOptions;
+use zhuji::storage::{PutOptions, SignOptions};
 
 /// The content types of what can be read.
 pub(crate) const PDF: &str = "application/pdf";
 const TEXT: &str = "text/plain; charset=utf-8";
+
+/// How long the address of a file works that a browser is sent to.
+const URL_EXPIRES: Duration = Duration::from_secs(300);
 
 /// The columns of [`Document::from_row`], in its order.
 const COLUMNS: &str = "id, name, content_type, size, state, pages, error, created_at";
@@ -90,7 +96,13 @@ pub(crate) async fn upload(
     let db = aia.cx.db();
     db.execute(insert, &[&id, &part.file_name, &content_type, &key])
         .await?;
-    let options = PutOptions::new().content_type(content_type);
+    // Headers have a limited length.
+    let shown = &part.file_name[..part.file_name.floor_char_boundary(200)];
+    let options = PutOptions {
+        content_type: Some(content_type.into()),
+        content_disposition: Some(zhuji::storage::inline(shown)),
+        ..PutOptions::default()
+    };
     let stream = part.stream.limit(aia.cx.config().max_document_bytes.bytes());
     let stored = match aia.cx.storage().upload_stream(&key, stream, options).await {
         Ok(stored) => stored,
@@ -193,6 +205,17 @@ pub(crate) async fn show(State(aia): State<Arc<Aia>>, Id(id): Id) -> HttpResult<
     let sql = format!("select {COLUMNS} from documents where id = $1 and {VISIBLE}");
     let row = aia.cx.db().query_opt(&sql, &[&id]).await?;
     Ok(Json(Document::from_row(&row.ok_or_else(no_such_document)?)))
+}
+
+/// `GET /documents/{id}/file`: a redirect to an address that works for a few minutes and on no other object.
+pub(crate) async fn open(State(aia): State<Arc<Aia>>, Id(id): Id) -> HttpResult<Response> {
+    let sql = format!("select storage_key from documents where id = $1 and {VISIBLE}");
+    let row = aia.cx.db().query_opt(&sql, &[&id]).await?;
+    let key: String = row.ok_or_else(no_such_document)?.get(0);
+    let options = SignOptions::get().expires(URL_EXPIRES);
+    let address = aia.cx.storage().signed_url(&key, options).await?.into_string();
+    let headers = [(LOCATION, address), (CACHE_CONTROL, "no-store".into())];
+    Ok((StatusCode::FOUND, headers).into_response())
 }
 
 /// `DELETE /documents/{id}`: from the conversations and their future answers too. What was answered stays.

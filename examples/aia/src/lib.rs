@@ -82,6 +82,7 @@ impl Module for Aia {
     fn routes(self: &Arc<Self>) -> Router {
         Router::new()
             .route("/documents", get(documents::list).post(documents::upload))
+            .route("/documents/{id}/file", get(documents::open))
             .route("/documents/{id}", get(documents::show).delete(documents::delete))
             .route(
                 "/conversations",

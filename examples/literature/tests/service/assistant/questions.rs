@@ -153,6 +153,25 @@ async fn documents_are_asked_about() {
         assert!(metrics.contains(line), "{line} is not in\n{metrics}");
     }
 
+    // A source can be opened, by whoever was given the address.
+    let redirect = service
+        .call(Method::GET, &format!("{DOCUMENTS}/{paper}/file"))
+        .await;
+    assert_eq!(redirect.status, 302, "{redirect:?}");
+    let address = redirect.headers["location"].to_str().expect("an address");
+    let file = service.client.get(address).send().await.expect("an answer");
+    assert_eq!(
+        (file.status().as_u16(), &file.headers()["content-type"]),
+        (200, &"application/pdf".parse().expect("a header"))
+    );
+    assert!(
+        file.bytes().await.expect("a whole body") == pdf(3),
+        "the bytes differ"
+    );
+    let bare = address.split('?').next().expect("an address");
+    let bare = service.client.get(bare).send().await.expect("an answer");
+    assert!(bare.status().is_client_error(), "{bare:?}");
+
     // What is deleted is gone, and what was answered from it stays.
     let path = format!("{DOCUMENTS}/{note}");
     assert_eq!(service.call(Method::DELETE, &path).await.status, 200);
