@@ -107,6 +107,13 @@ impl Instruments {
         for reason in REASONS {
             counter!("zhuji_db_acquire_failures_total", "pool" => pool, "reason" => reason).increment(0);
         }
+        for name in [
+            "zhuji_db_held_for_long_total",
+            "zhuji_db_slow_queries_total",
+            "zhuji_db_transaction_retries_total",
+        ] {
+            counter!(name, "pool" => pool).increment(0);
+        }
         Self {
             acquire: histogram!("zhuji_db_acquire_seconds", "pool" => pool),
             hold: histogram!("zhuji_db_hold_seconds", "pool" => pool),

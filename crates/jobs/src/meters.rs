@@ -23,7 +23,7 @@ pub(crate) fn describe() {
         "Time a job could have run and did not"
     );
     describe_gauge!("zhuji_jobs_running", "Attempts under way in this process");
-    describe_gauge!("zhuji_jobs_count", "Jobs in the store by queue and state");
+    describe_gauge!("zhuji_jobs_by_state", "Jobs in the store by queue and state");
     describe_gauge!(
         "zhuji_jobs_oldest_ready_seconds",
         Unit::Seconds,
@@ -57,6 +57,11 @@ pub(crate) struct KindMeters {
 
 impl KindMeters {
     pub(crate) fn new(queue: &str, kind: &'static str) -> Self {
+        // At 0 until it is counted: a queue with nothing in it is in no answer of the store.
+        counted(&[QueueCounts {
+            queue: queue.to_owned(),
+            ..QueueCounts::default()
+        }]);
         Self {
             queue: queue.to_owned(),
             kind,
@@ -98,7 +103,7 @@ pub(crate) fn counted(counts: &[QueueCounts]) {
             ("stuck", queue.stuck),
             ("dead", queue.dead),
         ] {
-            gauge!("zhuji_jobs_count", "queue" => queue.queue.clone(), "state" => state).set(count as f64);
+            gauge!("zhuji_jobs_by_state", "queue" => queue.queue.clone(), "state" => state).set(count as f64);
         }
         gauge!("zhuji_jobs_oldest_ready_seconds", "queue" => queue.queue.clone())
             .set(queue.oldest_ready.as_secs_f64());

@@ -36,7 +36,7 @@ impl Watch {
             disks.push(("outbox", dir));
         }
         let certificates = endpoints(
-            Some(&settings.db).filter(|_| settings.needs_database()),
+            Some(&settings.db),
             Some(&settings.storage),
             Some(&settings.cache),
             Some(&settings.service),
