@@ -15,6 +15,7 @@ mod markdown;
 mod modes;
 mod names;
 mod page;
+mod proofs;
 mod registry;
 mod registry_server;
 mod registry_users;
@@ -50,6 +51,10 @@ struct Rehearsal {
 /// What a submission's checks leave out of `all`, and why.
 const NOT_IN_CI: &[(&str, &str)] = &[
     ("modes", "the tests run the same scenario in all four modes"),
+    (
+        "proofs",
+        "the tests run them with smaller counts: `cargo xtask rehearse proofs`",
+    ),
     (
         "registry",
         "builds every crate once more; its first half is `release`",
@@ -98,6 +103,11 @@ const REHEARSALS: &[Rehearsal] = &[
         name: "modes",
         about: "one scenario in the four modes with the real back ends of each, two of them without a network",
         run: modes::rehearse,
+    },
+    Rehearsal {
+        name: "proofs",
+        about: "the long proofs at full size: killed writers, hostile keys, faults, 100,000 jobs (ten minutes)",
+        run: proofs::rehearse,
     },
     Rehearsal {
         name: "capacity",

@@ -29,6 +29,9 @@ pub(crate) struct TestArgs {
     /// named FLAKY, above the summary.
     #[arg(skip)]
     pub(crate) retries: u32,
+    /// Besides those that say where the servers are.
+    #[arg(skip)]
+    pub(crate) variables: Vec<(&'static str, &'static str)>,
 }
 
 /// Answers with what was left out, one line each.
@@ -72,6 +75,7 @@ pub(crate) fn run(workspace: &Workspace, args: &TestArgs) -> Result<Vec<String>>
     let prepared = |mut command: Command| {
         command.envs(url.as_deref().map(|url| ("TEST_DATABASE_URL", url)));
         command.envs(promtool.as_ref().ok().map(|path| ("PROMTOOL", path)));
+        command.envs(args.variables.iter().copied());
         command
     };
 
