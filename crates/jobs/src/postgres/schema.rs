@@ -24,4 +24,9 @@ pub(super) const MIGRATIONS: &[Migration<'static>] = &[
         name: "fleet",
         sql: include_str!("v4_fleet.sql"),
     },
+    Migration {
+        version: 5,
+        name: "claim",
+        sql: include_str!("v5_claim.sql"),
+    },
 ];

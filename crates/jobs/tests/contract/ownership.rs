@@ -81,7 +81,8 @@ pub(crate) async fn a_late_completion_is_fenced(kind: &str) {
         lease: Duration::from_millis(lease),
     };
     let (slow, quick) = (claim(1000), claim(60_000));
-    assert_eq!(adapter.claim(&slow).await.unwrap().jobs.len(), 1);
+    let first = adapter.claim(&slow).await.unwrap().jobs;
+    assert_eq!(first.len(), 1);
     assert!(
         adapter.claim(&quick).await.unwrap().jobs.is_empty(),
         "the lease holds"
@@ -97,8 +98,9 @@ pub(crate) async fn a_late_completion_is_fenced(kind: &str) {
         (1, 2),
         "the lost attempt counts"
     );
+    let (first, second) = (first[0].claim, claimed[0].claim);
     let fence = |worker, claim| Fence { id, claim, worker };
-    let late = fence(slow.worker, 1);
+    let late = fence(slow.worker, first);
     for finish in [
         DONE,
         Finish::HandBack,
@@ -114,9 +116,9 @@ pub(crate) async fn a_late_completion_is_fenced(kind: &str) {
         );
     }
     for wrong in [
-        fence(slow.worker, 2),
-        fence(quick.worker, 1),
-        fence(WorkerId::generate(), 2),
+        fence(slow.worker, second),
+        fence(quick.worker, first),
+        fence(WorkerId::generate(), second),
     ] {
         let report = Report {
             fence: wrong,
@@ -131,7 +133,7 @@ pub(crate) async fn a_late_completion_is_fenced(kind: &str) {
                 .is_empty()
         );
     }
-    let right = fence(quick.worker, 2);
+    let right = fence(quick.worker, second);
     assert_eq!(
         adapter
             .renew(&[late, right], Duration::from_secs(60))
@@ -372,11 +374,13 @@ pub(crate) async fn lost_claims_are_given_back(kind: &str) {
         limit: 10,
         lease: Duration::from_secs(60),
     };
-    assert_eq!(adapter.claim(&request).await.unwrap().jobs.len(), 3);
+    let claimed = adapter.claim(&request).await.unwrap().jobs;
+    assert_eq!(claimed.len(), 3);
     assert_eq!(adapter.release(WorkerId::generate(), &[]).await.unwrap(), 0);
+    let first = claimed.iter().find(|claimed| claimed.id == ids[0]).unwrap();
     let kept = Fence {
         id: ids[0],
-        claim: 1,
+        claim: first.claim,
         worker: request.worker,
     };
     assert_eq!(adapter.release(request.worker, &[kept]).await.unwrap(), 2);
