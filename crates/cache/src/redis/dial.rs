@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 
 use super::address::{Address, Place};
+use super::gather::Gather;
 use crate::error::ErrorKind;
 
 /// Commands that may wait for the socket's writer at once. More wait in line before it; the answer is the same.
@@ -147,7 +148,8 @@ impl Dialer {
             .in_time(until, CONNECT, TcpStream::connect((host, port)))
             .await?;
         let stream = stream.map_err(|error| self.unreachable(error))?;
-        // Commands are written as they come; waiting to fill a packet would only add to every answer's time.
+        // Commands that come together are sent together (`Gather`); waiting to fill a packet would only add to every
+        // answer's time.
         let _ = stream.set_nodelay(true);
         let Some((settings, name)) = &self.tls else {
             return Ok(Stream::Plain(stream));
@@ -168,6 +170,7 @@ impl Dialer {
         let config = AsyncConnectionConfig::new()
             .set_response_timeout(None)
             .set_pipeline_buffer_size(PIPELINE);
+        let stream = Gather::new(stream);
         let login = MultiplexedConnection::new_with_config(&self.address.login, stream, config);
         let (connection, driver) = self
             .in_time(until, "answer the login", login)

@@ -2,6 +2,7 @@ mod address;
 mod backoff;
 mod dial;
 mod facts;
+mod gather;
 mod invalidation;
 mod link;
 mod tls;
