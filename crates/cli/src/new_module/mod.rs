@@ -5,7 +5,7 @@ mod source;
 mod template;
 
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
+use std::process::{Command, ExitCode, Stdio};
 
 use clap::{Args, Subcommand};
 use serde_json::json;
@@ -74,6 +74,9 @@ fn write(dir: &Path, files: &[template::File]) -> Result<(), Failure> {
         std::fs::create_dir_all(folder).map_err(on(folder))?;
         std::fs::write(&path, &file.text).map_err(on(&path))
     });
+    if written.is_ok() {
+        format(&draft);
+    }
     // An empty directory that somebody made in this moment would be replaced; anything else is refused by the system.
     let moved = written.and_then(|()| std::fs::rename(&draft, dir).map_err(on(dir)));
     if moved.is_err() {
@@ -81,6 +84,18 @@ fn write(dir: &Path, files: &[template::File]) -> Result<(), Failure> {
         let _ = std::fs::remove_dir_all(&draft);
     }
     moved
+}
+
+/// The length of a name decides where lines break. Without rustfmt they break where they would for another name.
+fn format(draft: &Path) {
+    let _ = Command::new("rustfmt")
+        .args(["--quiet", "--edition", "2024"])
+        .args(["src/lib.rs", "src/main.rs", "tests/module.rs"])
+        .current_dir(draft)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
 }
 
 fn on(path: &Path) -> impl FnOnce(std::io::Error) -> Failure {

@@ -45,7 +45,7 @@ pub(crate) fn published_in_order(members: &[Package]) -> Result<Vec<Package>> {
                 .iter()
                 .any(|arrow| arrow.is_local() && arrow.req != "*" && waits_for(arrow))
         };
-        let Some(at) = left.iter().position(|package| is_ready(package)) else {
+        let Some(at) = left.iter().position(is_ready) else {
             let names: Vec<&str> = left.iter().map(|package| package.name.as_str()).collect();
             return Err(format!("these crates need each other: {}", names.join(", ")).into());
         };

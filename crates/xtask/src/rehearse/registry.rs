@@ -77,6 +77,7 @@ fn release(workspace: &Workspace, checkout: &Checkout, registry: &Registry) -> R
         "the registry has other bytes for",
     )?;
     registry.swap_checksum(middle, &kept);
+    pipeline_has_the_form(workspace)?;
     let bill = bill_of_materials(workspace, checkout)?;
     Ok(format!(
         "{count} crates in {seconds:.1} s, taken up after a failure in the middle; {} refusals; {bill}",
@@ -254,6 +255,21 @@ impl Checkout {
             stderr: error.to_string().into(),
         })
     }
+}
+
+/// The pipeline that runs the same command.
+fn pipeline_has_the_form(workspace: &Workspace) -> Result<()> {
+    let checker = match tools::CHECK_JSONSCHEMA.ensure(workspace) {
+        Ok(program) => program,
+        Err(failure) => {
+            println!("SKIPPED: the form of publish.yml is not checked: {failure}");
+            return Ok(());
+        }
+    };
+    let mut check = Command::new(checker);
+    check.args(["--builtin-schema", "vendor.github-workflows"]);
+    check.arg(workspace.root().join(".github/workflows/publish.yml"));
+    process::run_quietly(&mut check).map(drop)
 }
 
 /// The papers of the release, and what the official library for such bills says of them.

@@ -150,6 +150,8 @@ impl Users<'_> {
                 .current_dir(&home),
         )?;
         no_paths(&home)?;
+        let mut format = self.cargo(None);
+        self.run(format.args(["fmt", "--check"]).current_dir(&home))?;
         // With the lints that it was given.
         let mut clippy = self.cargo(token);
         clippy.args(["clippy", "--quiet", "--all-targets", "--", "-D", "warnings"]);
