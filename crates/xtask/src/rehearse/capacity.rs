@@ -3,17 +3,17 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
 use zhuji_testkit::{DevCluster, free_port};
 
 use super::capacity_limit::Limit;
 use super::capacity_load::{self as load, Kind, Outcome, get, post_file};
 use super::modes;
 use super::page::{self, Taken};
+use super::running::{self, Running};
 use crate::failure::{Failure, Result};
 use crate::machine::{self, POSTGRES};
 use crate::workspace::Workspace;
@@ -27,8 +27,6 @@ const STARTS: usize = 10;
 const GOAL_START: Duration = Duration::from_millis(200);
 const RECORDS: usize = 975;
 const LITERATURES: &str = "/api/v1/asl/literatures";
-/// How long anything else may take: machines that build are busy.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(super) fn rehearse(workspace: &Workspace) -> Result<String> {
     machine::ensure(&POSTGRES)?;
@@ -59,107 +57,42 @@ struct Place {
     database: String,
 }
 
-/// A running instance; not left behind.
-struct Instance {
-    child: Child,
-    address: SocketAddr,
-    /// From its start to the first `/health` with 200.
-    start: Duration,
-}
-
-impl Drop for Instance {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-impl Instance {
-    /// Processor time of the process, and of those that it has started and that have ended.
-    fn cpu_time(&self) -> Duration {
-        /// `USER_HZ`, which is the same wherever Linux runs.
-        const TICKS: u32 = 100;
-        let text = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap_or_default();
-        let fields = text
-            .rsplit_once(')')
-            .map_or("", |(_, rest)| rest)
-            .split_whitespace();
-        let ticks: u32 = fields
-            .skip(11)
-            .take(4)
-            .filter_map(|field| field.parse::<u32>().ok())
-            .sum();
-        Duration::from_secs(1) * ticks / TICKS
-    }
-}
-
 impl Place {
     /// Starts the program, all modules in it, and waits until it is well.
-    fn start(&self, mut command: Command) -> Result<Instance> {
+    fn start(&self, command: Command) -> Result<Running> {
         let port = free_port();
-        let log = std::fs::File::create(self.home.join("log"))?;
-        command
-            .env_clear()
-            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
-            .envs([
-                ("APP_ENV", "production"),
-                ("DEPLOYMENT_MODE", "private"),
-                ("HOST", "127.0.0.1"),
-            ])
-            .env("PORT", port.to_string())
-            .env("BASE_URL", format!("http://127.0.0.1:{port}"))
-            .env("DATABASE_URL", &self.database)
-            .env("STORAGE_LOCAL_DIR", self.home.join("uploads"))
-            .env("STORAGE_SIGNING_KEY", "a key for the rehearsal alone")
-            .env("METRICS_LISTEN", format!("127.0.0.1:{}", free_port()))
-            .current_dir(&self.home)
-            .stdin(Stdio::null())
-            .stdout(log.try_clone()?)
-            .stderr(log);
-        let address = SocketAddr::from(([127, 0, 0, 1], port));
-        let begin = Instant::now();
-        let child = command.spawn()?;
-        let mut instance = Instance {
-            child,
-            address,
-            start: Duration::ZERO,
-        };
-        instance.start = self.until_healthy(&mut instance, begin)?;
-        Ok(instance)
-    }
-
-    fn until_healthy(&self, instance: &mut Instance, begin: Instant) -> Result<Duration> {
-        loop {
-            if health(instance.address) == Some(200) {
-                return Ok(begin.elapsed());
-            }
-            let ended = instance.child.try_wait()?;
-            if ended.is_some() || begin.elapsed() > PATIENCE {
-                let said = std::fs::read_to_string(self.home.join("log")).unwrap_or_default();
-                let lines: Vec<&str> = said.lines().collect();
-                let tail = lines[lines.len().saturating_sub(10)..].join("\n    ");
-                return Err(format!("the service is not well ({ended:?}); it said:\n    {tail}").into());
-            }
-            std::thread::sleep(Duration::from_millis(1));
-        }
+        let path = |name: &str| self.home.join(name).display().to_string();
+        let environment = [
+            ("APP_ENV", "production".to_owned()),
+            ("DEPLOYMENT_MODE", "private".to_owned()),
+            ("HOST", "127.0.0.1".to_owned()),
+            ("PORT", port.to_string()),
+            ("BASE_URL", format!("http://127.0.0.1:{port}")),
+            ("DATABASE_URL", self.database.clone()),
+            ("STORAGE_LOCAL_DIR", path("uploads")),
+            ("STORAGE_SIGNING_KEY", "a key for the rehearsal alone".to_owned()),
+            ("METRICS_LISTEN", format!("127.0.0.1:{}", free_port())),
+        ];
+        let environment = environment.map(|(name, value)| (name.to_owned(), value)).into();
+        Running::start_by(command, &environment, &self.home)
     }
 }
 
-/// The status of `GET /health`, when there is an answer at all.
-fn health(address: SocketAddr) -> Option<u16> {
-    use std::io::{Read as _, Write as _};
-    let mut socket = std::net::TcpStream::connect(address).ok()?;
-    socket.set_read_timeout(Some(Duration::from_secs(2))).ok()?;
-    socket
-        .write_all(b"GET /health HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
-        .ok()?;
-    let mut answer = [0; 12];
-    socket.read_exact(&mut answer).ok()?;
-    std::str::from_utf8(&answer)
-        .ok()?
-        .strip_prefix("HTTP/1.1 ")?
-        .parse()
-        .ok()
+/// Processor time of a process, and of those that it has started and that have ended.
+fn cpu_time(pid: u32) -> Duration {
+    /// `USER_HZ`, which is the same wherever Linux runs.
+    const TICKS: u32 = 100;
+    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let fields = text
+        .rsplit_once(')')
+        .map_or("", |(_, rest)| rest)
+        .split_whitespace();
+    let ticks: u32 = fields
+        .skip(11)
+        .take(4)
+        .filter_map(|field| field.parse::<u32>().ok())
+        .sum();
+    Duration::from_secs(1) * ticks / TICKS
 }
 
 struct Measured {
@@ -179,7 +112,7 @@ fn measure(place: &Place) -> Result<Measured> {
     drop(place.start(Command::new(&place.program))?);
     let mut starts = Vec::new();
     for _ in 0..STARTS {
-        starts.push(place.start(Command::new(&place.program))?.start);
+        starts.push(place.start(Command::new(&place.program))?.started_after);
     }
     starts.sort_unstable();
     let limit = Limit::new();
@@ -187,15 +120,17 @@ fn measure(place: &Place) -> Result<Measured> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    let ids = runtime.block_on(prepare(instance.address))?;
+    let (port, pid) = (instance.port(), instance.pid());
+    let ids = prepare(port)?;
     let kinds = mix(&ids);
-    let drive = |time| runtime.block_on(load::run(instance.address, RATE, time, &kinds, turn));
+    let address = SocketAddr::from(([127, 0, 0, 1], port));
+    let drive = |time| runtime.block_on(load::run(address, RATE, time, &kinds, turn));
     drive(WARM_UP);
-    let (before, cpu_before) = (limit.used(), instance.cpu_time());
+    let (before, cpu_before) = (limit.used(), cpu_time(pid));
     let outcome = drive(TIME);
-    let (after, cpu) = (limit.used(), instance.cpu_time() - cpu_before);
+    let (after, cpu) = (limit.used(), cpu_time(pid) - cpu_before);
     let seconds = outcome.elapsed.as_secs_f64();
-    let backlog = runtime.block_on(until_extracted(instance.address, &ids))?;
+    let backlog = until_extracted(port, &ids)?;
     let stopped = after
         .throttled
         .zip(before.throttled)
@@ -208,7 +143,7 @@ fn measure(place: &Place) -> Result<Measured> {
         seconds * 10.0,
         shown(after.memory.map(|bytes| format!("{} MiB", bytes >> 20)))
     );
-    let start_limited = instance.start;
+    let start_limited = instance.started_after;
     // The groups can go when nobody is in them.
     drop(instance);
     Ok(Measured {
@@ -223,52 +158,40 @@ fn measure(place: &Place) -> Result<Measured> {
 }
 
 /// Fills the database, and gives every record that is asked for a PDF. Answers with their ids.
-async fn prepare(address: SocketAddr) -> Result<Vec<String>> {
-    let ask = async |request: Vec<u8>| -> Result<Value> {
-        let answer = load::ask_once(address, &request).await?;
-        let text = String::from_utf8_lossy(&answer.body).into_owned();
-        if answer.status != 200 {
-            return Err(format!("the service answers {} {text}", answer.status).into());
-        }
-        serde_json::from_str(&text).map_err(|error| Failure::new(format!("{error} in {text}")))
-    };
+fn prepare(port: u16) -> Result<Vec<String>> {
+    let subjects = ["blood lead", "air", "water"];
     let titles: Vec<String> = (0..RECORDS)
         .map(|number| {
             format!(
                 "Record {number}: {} and childhood",
-                ["blood lead", "air", "water"][number % 3]
+                subjects[number % subjects.len()]
             )
         })
         .collect();
-    ask(post_file(
-        &format!("{LITERATURES}/import"),
-        "records.xlsx",
-        &workbook(&titles)?,
-    ))
-    .await?;
-    let page = ask(get(&format!("{LITERATURES}?per_page=100"))).await?;
+    let import = format!("{LITERATURES}/import");
+    running::send_file(port, &import, "records.xlsx", &workbook(&titles)?)?.json()?;
+    let page = running::get(port, &format!("{LITERATURES}?per_page=100"))?.json()?;
     let items = page["items"].as_array().ok_or("the list has no items")?;
     let ids: Vec<String> = items
         .iter()
         .filter_map(|item| Some(item["id"].as_str()?.to_owned()))
         .collect();
     for id in &ids {
-        ask(post_file(&format!("{LITERATURES}/{id}/pdf"), "a.pdf", &pdf())).await?;
+        running::send_file(port, &format!("{LITERATURES}/{id}/pdf"), "a.pdf", &pdf())?.json()?;
     }
     Ok(ids)
 }
 
 /// How long it takes until no text waits to be extracted.
-async fn until_extracted(address: SocketAddr, ids: &[String]) -> Result<Duration> {
+fn until_extracted(port: u16, ids: &[String]) -> Result<Duration> {
     let begin = Instant::now();
     for id in ids {
         loop {
-            let answer = load::ask_once(address, &get(&format!("{LITERATURES}/{id}"))).await?;
-            let record: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+            let record = running::get(port, &format!("{LITERATURES}/{id}"))?.json()?;
             match record["extraction"]["state"].as_str() {
                 Some("done") => break,
-                Some("pending" | "running") if begin.elapsed() < PATIENCE => {
-                    tokio::time::sleep(Duration::from_millis(20)).await;
+                Some("pending" | "running") if begin.elapsed() < running::PATIENCE => {
+                    std::thread::sleep(Duration::from_millis(20));
                 }
                 state => return Err(format!("the extraction of {id} is {state:?}").into()),
             }

@@ -48,13 +48,21 @@ impl Running {
         environment: &BTreeMap<String, String>,
         directory: &Path,
     ) -> Result<Self> {
+        Self::start_by(Command::new(program), environment, directory)
+    }
+
+    /// As [`start`](Self::start), by a command that becomes the program.
+    pub(super) fn start_by(
+        mut command: Command,
+        environment: &BTreeMap<String, String>,
+        directory: &Path,
+    ) -> Result<Self> {
         let port = environment
             .get("PORT")
             .and_then(|port| port.parse().ok())
             .ok_or("the service is given no PORT")?;
         let log = directory.join(format!("service-{port}.log"));
         let file = std::fs::File::create(&log)?;
-        let mut command = Command::new(program);
         command.env_clear().envs(environment).current_dir(directory);
         command
             .stdin(Stdio::null())
@@ -86,7 +94,7 @@ impl Running {
             if started.elapsed() > PATIENCE {
                 return Err("/health was not 200 in time".into());
             }
-            std::thread::sleep(Duration::from_millis(10));
+            std::thread::sleep(Duration::from_millis(1));
         }
     }
 
@@ -99,6 +107,10 @@ impl Running {
 
     pub(super) fn port(&self) -> u16 {
         self.port
+    }
+
+    pub(super) fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// SIGTERM, and waits for a good end.
@@ -249,8 +261,8 @@ mod tests {
             (302, Some("/x"), &b"body"[..])
         );
         let chunked =
-            b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\n{}\r\nb\r\n hello world\r\n0\r\n\r\n";
-        assert_eq!(answer(chunked.to_vec()).body, b"{} hello worl");
+            b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\n{}\r\nc\r\n hello world\r\n0\r\n\r\n";
+        assert_eq!(answer(chunked.to_vec()).body, b"{} hello world");
         assert_eq!(answer(b"garbage".to_vec()).status, 0);
     }
 }
