@@ -13,9 +13,11 @@ mod merge;
 mod outbox;
 mod resident;
 mod rules;
+mod settings;
 
 use std::sync::Arc;
 
+pub(crate) use self::settings::check;
 use self::{outbox::OutboxAdapter, resident::ResidentRouter};
 use crate::{
     Durability, LocalAdapter, LocalOptions, Result, StorageAdapter, StorageConfig, layers,
@@ -71,15 +73,4 @@ pub(crate) async fn around(
             &config.resident_prefixes,
         )),
     })
-}
-
-/// Checks one of `STORAGE_RESIDENT_PREFIXES`.
-pub(crate) fn resident_prefix(prefix: &str) -> Result<()> {
-    let invalid = |rule| Err(crate::key::invalid(prefix, rule));
-    let Some(folder) = prefix.strip_suffix('/') else {
-        return invalid(
-            "prefix does not end in `/`: it would divide a folder, and one of its own name would stay out",
-        );
-    };
-    crate::Key::new(folder).map(drop)
 }

@@ -1,13 +1,15 @@
 //! Writes that are acknowledged though the store can't be reached, and carried out when it can.
 
 mod link;
+mod lock;
 mod queue;
 mod replay;
 mod room;
+mod stage;
 
 use std::{
     fmt,
-    fs::{File, OpenOptions, TryLockError},
+    fs::File,
     path::Path,
     sync::{
         Arc,
@@ -17,23 +19,22 @@ use std::{
 };
 
 use async_trait::async_trait;
-use futures_util::StreamExt;
 use tokio::{
     sync::Notify,
     task::JoinHandle,
-    time::{Instant, sleep, timeout},
+    time::{sleep, timeout},
 };
 
+pub(super) use self::lock::lock;
 use self::{
     link::{Link, unreachable},
-    queue::{Operation, Queue, Record},
-    room::Room,
+    queue::{Operation, Queue},
 };
 use super::merge::merge;
 use crate::{
-    Body, ByteStream, CorsRule, Download, Error, ErrorKind, GetOptions, Key, ListOptions, ListPage, Metadata,
-    PutOptions, RESERVED_SEGMENT, Result, RulesSection, RulesSupport, SignMethod, SignOptions, SignedUrl,
-    StorageAdapter, StorageRules, Stored, Swept, UploadFileOptions, UrlSigner,
+    Body, CorsRule, Download, Error, ErrorKind, GetOptions, Key, ListOptions, ListPage, Metadata, PutOptions,
+    Result, RulesSection, RulesSupport, SignMethod, SignOptions, SignedUrl, StorageAdapter, StorageRules,
+    Stored, Swept, UploadFileOptions, UrlSigner,
     adapter::{file_body, no_result},
 };
 
@@ -41,8 +42,6 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(3);
 /// What a health check has for the store; when it takes longer, the link is probed in the background.
 const CHECK: Duration = Duration::from_millis(400);
-/// How long the start waits for a process that is just ending.
-const LOCK_PATIENCE: Duration = Duration::from_secs(5);
 /// When it may be worth to ask again.
 const ASK_AGAIN: Duration = Duration::from_secs(10);
 
@@ -73,69 +72,10 @@ struct Shared {
     _lock: File,
 }
 
-/// Takes a directory for this process alone.
-pub(super) async fn lock(dir: &Path) -> Result<File> {
-    let subject = "STORAGE_OUTBOX_DIR";
-    let path = dir.join(RESERVED_SEGMENT).join("outbox.lock");
-    let failed = |why: &str| Error::new(ErrorKind::Config, "configuration", subject, why);
-    let mut options = OpenOptions::new();
-    let opened = options.create(true).truncate(false).write(true).open(path);
-    let file = opened.map_err(|error| failed("its lock can't be opened").with_source(error))?;
-    let deadline = Instant::now() + LOCK_PATIENCE;
-    loop {
-        match file.try_lock() {
-            Ok(()) => return Ok(file),
-            Err(TryLockError::WouldBlock) if Instant::now() < deadline => {
-                sleep(Duration::from_millis(20)).await;
-            }
-            Err(TryLockError::WouldBlock) => {
-                return Err(
-                    failed("another process has this outbox").with_hint("an outbox belongs to one process")
-                );
-            }
-            Err(TryLockError::Error(error)) => {
-                return Err(failed("it can't be locked")
-                    .with_source(error)
-                    .with_hint("use a local file system"));
-            }
-        }
-    }
-}
-
 /// Where a write goes.
 enum Way {
     Store,
     Queue,
-}
-
-/// The bytes of an upload, on disk and not yet acknowledged. Dropped, they are removed.
-struct Staged {
-    shared: Arc<Shared>,
-    data: Key,
-    room: Arc<Room>,
-    kept: bool,
-}
-
-impl Drop for Staged {
-    fn drop(&mut self) {
-        if self.kept {
-            return;
-        }
-        let (shared, data, room) = (
-            Arc::clone(&self.shared),
-            self.data.clone(),
-            Arc::clone(&self.room),
-        );
-        // Without a runtime the next start removes them.
-        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(async move {
-                if let Err(error) = shared.spool.delete(&data).await {
-                    tracing::warn!(%error, "bytes of an upload are left in the outbox until the next start");
-                }
-                drop(room);
-            });
-        }
-    }
 }
 
 impl OutboxAdapter {
@@ -247,100 +187,6 @@ impl OutboxAdapter {
                 Err(error) => return Err(error.with_subject(key.as_str())),
             }
         }
-    }
-
-    /// Writes the bytes of an upload to the disk.
-    async fn stage(&self, key: &Key, body: Body, options: &PutOptions) -> Result<(Staged, Stored)> {
-        let (data, room) = (queue::new_data()?, self.shared.queue.space.room());
-        let body = match body.length() {
-            Some(length) => {
-                room.take(key, length)?;
-                body
-            }
-            None => {
-                let (key, room) = (key.clone(), Arc::clone(&room));
-                body.map_stream(|stream| {
-                    ByteStream::new(stream.map(move |piece| {
-                        let piece = piece?;
-                        room.take(&key, piece.len() as u64)?;
-                        Ok(piece)
-                    }))
-                })
-            }
-        };
-        let options = PutOptions {
-            create_only: false,
-            ..options.clone()
-        };
-        // Made before its bytes are there, so that they go if this is dropped half-way.
-        let staged = Staged {
-            shared: Arc::clone(&self.shared),
-            data,
-            room,
-            kept: false,
-        };
-        let stored = self.shared.spool.put(&staged.data, body, &options).await;
-        Ok((staged, stored.map_err(|error| error.with_subject(key.as_str()))?))
-    }
-
-    /// Sends what is on the disk to the store.
-    async fn send(&self, key: &Key, staged: &Staged, create_only: bool) -> Result<Stored> {
-        let source = self
-            .shared
-            .spool
-            .get(&staged.data, &GetOptions::default())
-            .await?;
-        let options = PutOptions {
-            create_only,
-            ..PutOptions::of(&source.metadata)
-        };
-        let body = Body::stream(source.stream).with_length(source.metadata.size);
-        self.write("upload", key, self.shared.remote.put(key, body, &options))
-            .await
-    }
-
-    /// Acknowledges an upload that is on the disk.
-    async fn keep(
-        &self,
-        key: &Key,
-        (mut staged, stored): (Staged, Stored),
-        create_only: bool,
-    ) -> Result<Stored> {
-        let Stored {
-            size, etag, crc64, ..
-        } = stored;
-        let record = Record::upload(key, &staged.data, create_only, size, &etag);
-        let kept = self.append(key, record, move || {
-            staged.kept = true;
-            staged.room.keep();
-        });
-        kept.await?;
-        Ok(Stored::new(
-            key.as_str(),
-            size,
-            etag,
-            crc64,
-            self.shared.remote.url(key),
-        ))
-    }
-
-    async fn keep_delete(&self, key: &Key) -> Result<()> {
-        self.append(key, Record::delete(key), || {}).await
-    }
-
-    /// Puts a record behind all others, also if whoever asks goes away meanwhile: half of it would be a record without data.
-    async fn append(&self, key: &Key, record: Record, kept: impl FnOnce() + Send + 'static) -> Result<()> {
-        let (shared, subject) = (Arc::clone(&self.shared), key.clone());
-        let task = tokio::spawn(async move {
-            shared.queue.append(&subject, record).await?;
-            kept();
-            shared.wake.notify_one();
-            Ok(())
-        });
-        task.await.unwrap_or_else(|error| {
-            let why = "the runtime is shutting down";
-            Err(Error::new(ErrorKind::Unexpected, "upload", key.as_str(), why).with_source(error))
-        })
     }
 }
 
