@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::{Component, Path, PathBuf};
 use std::str::FromStr;
 
-use zhuji_config::{Loader, ProblemKind, Report, Source, Sources};
+use zhuji_config::{Loader, Report, Sources};
 use zhuji_storage::{LocalAdapter, LocalOptions, RESERVED_SEGMENT, Storage, StorageConfig, StorageFactory};
 
 use crate::failure::Failure;
@@ -223,11 +223,7 @@ fn settings(pairs: Vec<(&'static str, String)>) -> Result<StorageConfig, Report>
     let no_outbox = ("STORAGE_OUTBOX_DIR", "off".to_owned());
     let mut loader = Loader::new(Sources::discover(pairs.into_iter().chain([no_outbox])));
     let config = loader.load::<StorageConfig>();
-    let mut report = loader.report();
-    // A service's own `zhuji.toml` may lie here. Its other variables are none of our business.
-    report.problems.retain(|problem| {
-        problem.kind != ProblemKind::Unknown || !matches!(problem.source, None | Some(Source::File { .. }))
-    });
+    let report = loader.report().without_strangers_of_files();
     match config {
         Some(config) if report.is_ok() => Ok(config),
         _ => Err(report),

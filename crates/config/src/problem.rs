@@ -169,6 +169,16 @@ impl Report {
             .iter()
             .filter(move |problem| problem.variable == variable)
     }
+
+    /// Leaves out unknown variables of files: for a program that reads a service's `zhuji.toml` beside it, whose other
+    /// variables are none of its business. One that is set in the environment is still a mistake.
+    pub fn without_strangers_of_files(mut self) -> Self {
+        let stranger = |problem: &Problem| {
+            problem.kind == ProblemKind::Unknown && matches!(problem.source, None | Some(Source::File { .. }))
+        };
+        self.problems.retain(|problem| !stranger(problem));
+        self
+    }
 }
 
 impl fmt::Display for Report {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-use zhuji_config::{Loader, ProblemKind, Secret, Source, Sources};
+use zhuji_config::{Loader, Secret, Sources};
 use zhuji_db_pool::{DbConfig, DbPool, ErrorKind, IsolationLevel, Session, Transaction, TransactionOptions};
 
 use super::manifest::{self, Rows, Table, at};
@@ -179,11 +179,7 @@ pub(crate) fn quoted(name: &str) -> String {
 fn settings() -> Result<(DbConfig, Secret), Failure> {
     let mut loader = Loader::new(Sources::discover(Vec::<(String, String)>::new()));
     let db = loader.load::<DbConfig>();
-    let mut report = loader.report();
-    // A service's own `zhuji.toml` may lie here. Its other variables are none of our business.
-    report.problems.retain(|problem| {
-        problem.kind != ProblemKind::Unknown || !matches!(problem.source, None | Some(Source::File { .. }))
-    });
+    let report = loader.report().without_strangers_of_files();
     let Some(mut db) = db.filter(|_| report.is_ok()) else {
         return Err(Failure::usage(format!("the database can't be opened\n{report}")));
     };

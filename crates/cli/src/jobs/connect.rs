@@ -1,6 +1,6 @@
 //! From the settings of a service to its queues.
 
-use zhuji_config::{Loader, ProblemKind, Source, Sources};
+use zhuji_config::{Loader, Sources};
 use zhuji_db_pool::{DbConfig, DbPool, ErrorKind};
 use zhuji_jobs::{JobsAdmin, JobsConfig};
 
@@ -27,11 +27,7 @@ fn settings() -> Result<DbConfig, Failure> {
     if let Some(db) = &db {
         loader.require("DATABASE_URL", db.url.is_some(), "the jobs are kept there");
     }
-    let mut report = loader.report();
-    // A service's own `zhuji.toml` may lie here. Its other variables are none of our business.
-    report.problems.retain(|problem| {
-        problem.kind != ProblemKind::Unknown || !matches!(problem.source, None | Some(Source::File { .. }))
-    });
+    let report = loader.report().without_strangers_of_files();
     let (Some(mut db), Some(jobs)) = (db.filter(|_| report.is_ok()), jobs) else {
         return Err(Failure::usage(format!("the queues can't be opened\n{report}")));
     };

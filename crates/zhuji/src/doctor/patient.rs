@@ -1,7 +1,7 @@
 //! What is examined: the settings of a service, each section by itself, so that a bad one hides no other.
 
 use zhuji_cache::CacheConfig;
-use zhuji_config::{Config, Loader, ProblemKind, Report, Source};
+use zhuji_config::{Config, Loader, Report};
 use zhuji_db_pool::DbConfig;
 use zhuji_jobs::JobsConfig;
 use zhuji_storage::StorageConfig;
@@ -56,10 +56,7 @@ impl<'a> Patient<'a> {
         let any_service = platform.modules.is_empty();
         if any_service {
             // A service's own file: its modules' variables are none of our business.
-            report.problems.retain(|problem| {
-                problem.kind != ProblemKind::Unknown
-                    || !matches!(problem.source, None | Some(Source::File { .. }))
-            });
+            report = report.without_strangers_of_files();
         }
         let chosen = whole
             .settings()
