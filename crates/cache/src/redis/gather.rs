@@ -7,30 +7,49 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// A stream whose writer lets all that is ready to run go first, once, before it sends: what they ask for meanwhile
-/// leaves in the same packet. Under load that saves most of the system calls on both sides; alone, a command loses a
-/// turn of the scheduler and no time on the wire, which waiting for the kernel to fill a packet (Nagle) would cost.
+/// leaves in the same packet. Under load that saves most of the system calls on both sides. Where nothing came together
+/// lately it sends at once, most of the time, so that a command alone does not lose a turn of the scheduler. Waiting for
+/// the kernel to fill a packet (Nagle) would cost time on the wire.
 pub(super) struct Gather<S> {
     inner: S,
-    /// Since the last time all was sent.
-    let_others_go: bool,
+    /// How much was to be sent when the others were let go; `None` if they were not since the last time all was sent.
+    before: Option<usize>,
+    /// Sendings before the others are let go again.
+    alone: u8,
 }
+
+/// After nothing came together.
+const ALONE: u8 = 7;
 
 impl<S> Gather<S> {
     pub(super) fn new(inner: S) -> Self {
         Self {
             inner,
-            let_others_go: false,
+            before: None,
+            alone: 0,
         }
     }
 
-    /// Ready when it is time to send.
-    fn turn(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.let_others_go {
-            return Poll::Ready(());
+    /// Ready when it is time to send these many bytes.
+    fn turn(&mut self, cx: &mut Context<'_>, length: usize) -> Poll<()> {
+        match self.before {
+            Some(before) => {
+                if self.alone == 0 && length <= before {
+                    self.alone = ALONE;
+                }
+                Poll::Ready(())
+            }
+            None if self.alone > 0 => {
+                self.alone -= 1;
+                self.before = Some(length);
+                Poll::Ready(())
+            }
+            None => {
+                self.before = Some(length);
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
         }
-        self.let_others_go = true;
-        cx.waker().wake_by_ref();
-        Poll::Pending
     }
 }
 
@@ -46,7 +65,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Gather<S> {
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Gather<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        match self.turn(cx) {
+        match self.turn(cx, buf.len()) {
             Poll::Ready(()) => Pin::new(&mut self.inner).poll_write(cx, buf),
             Poll::Pending => Poll::Pending,
         }
@@ -57,7 +76,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Gather<S> {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        match self.turn(cx) {
+        match self.turn(cx, bufs.iter().map(|buf| buf.len()).sum()) {
             Poll::Ready(()) => Pin::new(&mut self.inner).poll_write_vectored(cx, bufs),
             Poll::Pending => Poll::Pending,
         }
@@ -70,7 +89,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Gather<S> {
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let flushed = Pin::new(&mut self.inner).poll_flush(cx);
         if flushed.is_ready() {
-            self.let_others_go = false;
+            self.before = None;
         }
         flushed
     }
