@@ -73,6 +73,15 @@ impl Hits for OurStruct {
 }
 
 #[derive(Clone)]
+struct OurShared(Cache);
+
+impl Hits for OurShared {
+    async fn hit(&self, key: &str) -> bool {
+        matches!(self.0.get_shared::<Record>(key).await, Ok(Some(record)) if record.year == 2024)
+    }
+}
+
+#[derive(Clone)]
 struct TheirStruct(Moka<Arc<Record>>);
 
 impl Hits for TheirStruct {
@@ -123,8 +132,10 @@ pub(super) async fn measure(options: &Options, suite: &mut Suite) -> anyhow::Res
             .measure("bytes through a module's handle", threads, own, peer)
             .await?;
         let peer = (TheirStruct(structs.clone()), &records);
+        let own = (OurShared(ours.clone()), &records);
+        pairs.measure("struct, shared", threads, own, peer.clone()).await?;
         let own = (OurStruct(ours.clone()), &records);
-        pairs.measure("struct", threads, own, peer).await?;
+        pairs.measure("struct, a copy", threads, own, peer).await?;
     }
     Ok(())
 }

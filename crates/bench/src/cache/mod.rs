@@ -32,8 +32,8 @@ pub(crate) async fn run(options: &Options) -> anyhow::Result<()> {
     }
     suite.note(format!(
         "{KEYS} keys, values of {SIZE} bytes. Bytes: both sides hand out a `Bytes` that shares the stored memory; ours has taken a\n\
-         format byte off it, and has stored it with an end of its own. Struct: ours reads it from its JSON at each hit, the\n\
-         peer keeps it and clones an Arc. Redis: one server on loopback; ours and ConnectionManager use one multiplexed\n\
+         format byte off it, and has stored it with an end of its own. Struct: the peer keeps it and clones an Arc, and so does\n\
+         ours when it is shared (`get_shared`); for a copy of its own (`get`) ours reads it from its JSON at each hit. Redis: one server on loopback; ours and ConnectionManager use one multiplexed\n\
          connection each. Ours with timeout, breaker, statistics and metrics."
     ));
     suite.end()

@@ -242,25 +242,30 @@ async fn starts(
     let own = databases.first().context("ours has one")?;
     let other = Ours::connect(&own.url(), From::AnotherProcess).await?;
     let mut all: Vec<&dyn Contender> = contenders.iter().map(AsRef::as_ref).collect();
-    // Ours shares a tally, so the two are asked one after the other; the peers are idle together with the first.
-    let ours = all.remove(0);
-    let duration = Duration::from_millis(if options.quick { 2500 } else { 15_000 });
+    all.insert(1, &other);
+    // One after another, each with the server to itself: the queue is idle.
+    let (rounds, duration) = match options.quick {
+        true => (1, Duration::from_millis(1500)),
+        false => (3, Duration::from_secs(4)),
+    };
     for contender in contenders {
         contender.clear().await?;
     }
-    let mut measured: Vec<(String, Vec<Duration>)> = Vec::new();
-    let peers = futures_util::future::join_all(all.iter().map(|peer| peer.starts(duration)));
-    let own = async {
-        let same = ours.starts(duration / 2).await?;
-        let another = other.starts(duration / 2).await?;
-        anyhow::Ok([(ours.name(), same), (other.name(), another)])
-    };
-    let (own, peers) = futures_util::join!(own, peers);
-    measured.extend(own?);
-    for (peer, starts) in all.iter().zip(peers) {
-        match starts {
-            Ok(starts) => measured.push((peer.name(), starts)),
-            Err(error) => suite.note(format!("LEFT OUT of `{START}`: {}: {error:#}", peer.name())),
+    let mut measured: Vec<(String, Vec<Duration>)> = all.iter().map(|one| (one.name(), Vec::new())).collect();
+    let mut out = vec![false; all.len()];
+    for round in 0..rounds {
+        for at in turns(round, all.len()) {
+            if out[at] {
+                continue;
+            }
+            match all[at].starts(duration).await {
+                Ok(starts) => measured[at].1.extend(starts),
+                Err(error) if at < 2 => return Err(error.context("ours")),
+                Err(error) => {
+                    out[at] = true;
+                    suite.note(format!("LEFT OUT of `{START}`: {}: {error:#}", measured[at].0));
+                }
+            }
         }
     }
     measured.retain(|(_, starts)| !starts.is_empty());
