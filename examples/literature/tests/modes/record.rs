@@ -23,7 +23,7 @@ impl Record {
     }
 
     pub(super) fn passed(&mut self, step: &'static str) {
-        println!(
+        eprintln!(
             "{}: {step}, after {:.1} s",
             self.mode.name,
             self.begun.elapsed().as_secs_f64()
