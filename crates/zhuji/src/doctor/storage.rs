@@ -7,7 +7,7 @@ use zhuji_storage::{
     CorsRule, Durability, Error, ErrorKind, LifecycleRule, SignOptions, Storage, StorageConfig,
 };
 
-use super::{Finding, Patient, absent, remedies};
+use super::{Finding, Patient, Severity, absent, remedies};
 use crate::probe::{client, failure};
 
 const CHECK: &str = "storage";
@@ -34,7 +34,9 @@ pub(super) async fn look(patient: &Patient<'_>) -> Vec<Finding> {
     if config.kind == "local" {
         found.extend(of_directory(config, patient).await);
     }
-    if config.kind == "oss" {
+    // A store that can't be used has nothing to say about its rules.
+    let usable = found.iter().all(|finding| finding.severity != Severity::Error);
+    if config.kind == "oss" && usable {
         found.extend(rules(&storage, patient).await);
     }
     found
