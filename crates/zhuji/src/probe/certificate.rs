@@ -199,8 +199,10 @@ mod tests {
     fn only_what_speaks_tls_is_asked_and_each_once() {
         let db = DbConfig::new("postgres://u:hunter2@db:5432/d?sslmode=require");
         let plain = DbConfig::new("postgres://u@db/d?sslmode=disable");
-        let mut storage = StorageConfig::default();
-        storage.kind = "oss".to_owned();
+        let mut storage = StorageConfig {
+            kind: "oss".to_owned(),
+            ..StorageConfig::default()
+        };
         storage.oss.region = Some("cn-hangzhou".to_owned());
         storage.oss.bucket = Some("demo".to_owned());
         let cache = CacheConfig {
