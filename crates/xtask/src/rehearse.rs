@@ -22,6 +22,7 @@ mod registry_users;
 mod running;
 mod sae;
 mod sae_policy;
+mod twins;
 mod yaml;
 
 use std::time::Instant;

@@ -1,11 +1,11 @@
-//! Every link of every page leads somewhere, every `cargo xtask` command that a page names can be typed, and the
-//! operator's pages name the settings and the metrics that there are.
+//! Every link of every page leads somewhere, every `cargo xtask` command that a page names can be typed, the operator's
+//! pages name the settings and the metrics that there are, and a page in Chinese has not drifted away from its twin.
 
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 
 use super::markdown::{self, Page};
-use super::names;
+use super::{names, twins};
 use crate::failure::{Result, on_path};
 use crate::workspace::Workspace;
 
@@ -24,6 +24,7 @@ pub(super) fn rehearse(workspace: &Workspace) -> Result<String> {
         workspace.root().join(path).exists()
     });
     problems.extend(names::check(workspace, &pages)?);
+    problems.extend(twins::check(&pages));
     if problems.is_empty() {
         let links: usize = pages.values().map(|page| page.links.len()).sum();
         return Ok(format!("{} pages, {links} links", pages.len()));

@@ -14,12 +14,25 @@ pub(super) struct Code {
     pub(super) text: String,
 }
 
+/// One fenced block, with the line that opens it.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Block {
+    pub(super) line: usize,
+    /// What stands behind the fence: `sh`, `rust,no_run`.
+    pub(super) language: String,
+    pub(super) lines: Vec<String>,
+}
+
 /// What a page holds.
 #[derive(Debug, Default)]
 pub(super) struct Page {
     pub(super) links: Vec<Link>,
     pub(super) anchors: Vec<String>,
     pub(super) code: Vec<Code>,
+    pub(super) blocks: Vec<Block>,
+    pub(super) headings: usize,
+    /// The lines of tables, heads and rules included.
+    pub(super) table_rows: usize,
 }
 
 /// Reads a page.
@@ -37,10 +50,18 @@ pub(super) fn read(text: &str) -> Page {
                     line: number,
                     text: line.to_owned(),
                 });
+                if let Some(block) = page.blocks.last_mut() {
+                    block.lines.push(line.to_owned());
+                }
             }
             continue;
         }
         if let Some(opening) = fence_of(trimmed) {
+            page.blocks.push(Block {
+                line: number,
+                language: trimmed[opening.len()..].trim().to_owned(),
+                lines: Vec::new(),
+            });
             fence = Some(opening);
             continue;
         }
@@ -52,7 +73,9 @@ pub(super) fn read(text: &str) -> Page {
                 .into_iter()
                 .map(|target| Link { line: number, target }),
         );
+        page.table_rows += usize::from(trimmed.starts_with('|'));
         if let Some(heading) = heading(line) {
+            page.headings += 1;
             let anchor = unique(slug(heading), &page.anchors);
             page.anchors.push(anchor);
         }
@@ -217,6 +240,18 @@ mod tests {
     #[test]
     fn a_longer_fence_holds_a_shorter_one() {
         assert!(links("````\n```\n[a](b)\n```\n[c](d)\n````\n").is_empty());
+    }
+
+    #[test]
+    fn blocks_headings_and_rows_are_told_apart() {
+        let page = read("# A\n| a |\n| --- |\n```rust,no_run\n# hidden\n| b |\n```\n## B\n");
+        assert_eq!((page.headings, page.table_rows), (2, 2));
+        let block = Block {
+            line: 4,
+            language: "rust,no_run".to_owned(),
+            lines: vec!["# hidden".to_owned(), "| b |".to_owned()],
+        };
+        assert_eq!(page.blocks, [block]);
     }
 
     #[test]
