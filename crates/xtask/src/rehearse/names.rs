@@ -12,6 +12,9 @@ const SETTINGS_PAGES: &[&str] = &[
     "docs/deployment.md",
     "docs/operations.md",
     "docs/private-deployment.md",
+    "docs/zh/deployment.md",
+    "docs/zh/operations.md",
+    "docs/zh/private-deployment.md",
 ];
 
 /// Where the variables are that an operator may set: of the reference service (a test of its own holds this file to the

@@ -19,11 +19,10 @@ pub(super) fn check(pages: &BTreeMap<PathBuf, Page>) -> Vec<String> {
     problems
 }
 
-/// `docs/modes.md` for `docs/zh/modes.md`.
+/// `docs/modes.md` for `docs/zh/modes.md`, `docs/runbooks/disk.md` for `docs/zh/runbooks/disk.md`.
 fn twin_of(file: &Path) -> Option<PathBuf> {
-    let folder = file.parent()?;
-    let name = file.file_name()?;
-    (folder.file_name()? == "zh").then(|| folder.with_file_name(name))
+    let (chinese, twin): (Vec<_>, Vec<_>) = file.iter().partition(|part| *part == "zh");
+    (!chinese.is_empty()).then(|| twin.into_iter().collect())
 }
 
 fn compare(file: &Path, page: &Page, twin: &Path, original: &Page) -> Vec<String> {
@@ -91,6 +90,16 @@ mod tests {
                        ```rust,no_run\n# hidden();\n/// 作用。\nfn f() {} // 短\n```\n";
         let found = problems(english, chinese);
         assert!(found.is_empty(), "{found:?}");
+    }
+
+    #[test]
+    fn a_folder_of_pages_has_twins_too() {
+        let twin = |file: &str| twin_of(Path::new(file));
+        assert_eq!(
+            twin("docs/zh/runbooks/disk.md"),
+            Some("docs/runbooks/disk.md".into())
+        );
+        assert_eq!(twin("docs/runbooks/disk.md"), None);
     }
 
     #[test]
