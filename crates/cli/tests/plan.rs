@@ -96,7 +96,10 @@ fn the_page_on_capacity_shows_what_is_printed() {
         let (shown, _) = rest.split_once("\n```\n").expect("the block ends");
         let command = format!("--{command}");
         let printed = text(&plan(&command.split(' ').collect::<Vec<_>>()));
-        assert!(printed.starts_with(shown), "`zhuji plan {command}` prints\n{printed}");
+        assert!(
+            printed.starts_with(shown),
+            "`zhuji plan {command}` prints\n{printed}"
+        );
         compared += 1;
     }
     assert_eq!(compared, 2);

@@ -133,7 +133,9 @@ pub(super) async fn measure(options: &Options, suite: &mut Suite) -> anyhow::Res
             .await?;
         let peer = (TheirStruct(structs.clone()), &records);
         let own = (OurShared(ours.clone()), &records);
-        pairs.measure("struct, shared", threads, own, peer.clone()).await?;
+        pairs
+            .measure("struct, shared", threads, own, peer.clone())
+            .await?;
         let own = (OurStruct(ours.clone()), &records);
         pairs.measure("struct, a copy", threads, own, peer).await?;
     }

@@ -193,6 +193,6 @@ mod tests {
         let file = tempfile::NamedTempFile::new().expect("a file");
         fs::write(file.path(), "nr_throttled 7\nthrottled_usec 9\n").expect("written");
         assert_eq!(field(file.path(), "nr_throttled"), Some(7));
-        assert_eq!(field(file.path(), "nr_thr"), None);
+        assert_eq!(field(file.path(), "nr_throttle"), None);
     }
 }
