@@ -45,7 +45,9 @@ pub(crate) async fn what_a_stopping_worker_hands_back_runs_elsewhere_with_the_sa
     let stopping = Instant::now();
     let report = first.stop(Duration::from_millis(4000)).await;
     assert!(stopping.elapsed() < Duration::from_secs(8));
-    assert_eq!((report.finished, report.handed_back, report.abandoned), (1, 2, 0));
+    assert_eq!((report.finished, report.abandoned), (1, 0));
+    // Three if a claim was under way, which took the first one handed back up again: it is handed back once more.
+    assert!(matches!(report.handed_back, 2 | 3), "{report:?}");
     for id in &ids[..2] {
         let job = jobs.get(*id).await.unwrap().unwrap();
         assert_eq!((job.state, job.attempt, job.error), (JobState::Ready, 0, None));
