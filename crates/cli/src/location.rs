@@ -4,7 +4,8 @@ use std::fmt;
 use std::path::{Component, Path, PathBuf};
 use std::str::FromStr;
 
-use zhuji_config::{Loader, Report, Sources};
+use zhuji::{AppEnv, DeploymentMode};
+use zhuji_config::{ConfigValue, Loader, Report, Sources};
 use zhuji_storage::{LocalAdapter, LocalOptions, RESERVED_SEGMENT, Storage, StorageConfig, StorageFactory};
 
 use crate::failure::Failure;
@@ -87,7 +88,7 @@ pub(crate) struct Place {
 impl Place {
     /// The store that a service here would use, by the same variables.
     pub(crate) async fn configured() -> Result<Self, Failure> {
-        let config = settings(Vec::new()).map_err(|report| Failure::usage(report.to_string()))?;
+        let config = configured()?;
         let root = (config.kind == "local").then(|| config.local_dir.clone());
         Ok(Self {
             storage: StorageFactory::new().build(&config).await?,
@@ -98,7 +99,7 @@ impl Place {
 
     /// The same, for a command that only looks: a directory must exist, and nothing in it is created or changed.
     pub(crate) async fn configured_to_read() -> Result<Self, Failure> {
-        let config = settings(Vec::new()).map_err(|report| Failure::usage(report.to_string()))?;
+        let config = configured()?;
         if config.kind != "local" {
             return Self::configured().await;
         }
@@ -196,7 +197,7 @@ impl Located {
         })?;
         // A place that was named is that place, whatever lies elsewhere for a service.
         config.resident_prefixes.clear();
-        let storage = factory.build(&config).await;
+        let storage = factory.build(&config.without_outbox()).await;
         Ok(Place {
             storage: storage.map_err(|error| Failure::failed(format!("{}: {error}", self.told)))?,
             key: self.key,
@@ -217,16 +218,55 @@ fn real(path: &str) -> PathBuf {
     }
 }
 
-/// The settings, from where a service has them too.
+/// The store of a service here, without its outbox, which belongs to the service.
+fn configured() -> Result<StorageConfig, Failure> {
+    let config = settings(Vec::new()).map_err(|report| Failure::usage(report.to_string()))?;
+    Ok(config.without_outbox())
+}
+
+/// The settings, from where a service has them too, with the defaults of its mode.
 fn settings(pairs: Vec<(&'static str, String)>) -> Result<StorageConfig, Report> {
-    // An outbox belongs to the service.
-    let no_outbox = ("STORAGE_OUTBOX_DIR", "off".to_owned());
-    let mut loader = Loader::new(Sources::discover(pairs.into_iter().chain([no_outbox])));
+    let sources = Sources::discover(pairs);
+    let env = sources.lookup("APP_ENV", &["NODE_ENV"]);
+    let mode = sources.lookup("DEPLOYMENT_MODE", &[]);
+    // What does not parse is told by the service; here it changes no default.
+    let env = env.and_then(|text| AppEnv::parse(&text).ok());
+    let mode = mode.and_then(|text| DeploymentMode::parse(&text).ok());
+    let defaults = mode
+        .unwrap_or(DeploymentMode::Standalone)
+        .defaults(env.unwrap_or(AppEnv::Development));
+    // What an operator moves has to be on the disk when the command says so.
+    let kept = |(name, _): &(&str, &str)| *name != "STORAGE_DURABILITY";
+    let defaults = defaults
+        .into_iter()
+        .filter(kept)
+        .map(|(name, value)| (name, value, "DEPLOYMENT_MODE and APP_ENV"));
+    let mut loader = Loader::new(sources.with_defaults(defaults));
     let config = loader.load::<StorageConfig>();
     let report = loader.report().without_strangers_of_files();
     match config {
         Some(config) if report.is_ok() => Ok(config),
         _ => Err(report),
+    }
+}
+
+/// Refuses what must not happen while the service's outbox holds writes that the store has not: `why` says what would be
+/// lost.
+pub(crate) async fn nothing_waits(why: &str) -> Result<(), Failure> {
+    let config = settings(Vec::new()).map_err(|report| Failure::usage(report.to_string()))?;
+    let Some(outbox) = config.outbox() else {
+        return Ok(());
+    };
+    let waiting: usize = ["queue", "failed"]
+        .into_iter()
+        .filter_map(|folder| Some(std::fs::read_dir(outbox.join(folder)).ok()?.count()))
+        .sum();
+    match waiting {
+        0 => Ok(()),
+        waiting => Err(Failure::failed(format!(
+            "{waiting} writes wait in the outbox {}: {why}; let the service carry them out first (docs/runbooks/outbox.md)",
+            outbox.display()
+        ))),
     }
 }
 

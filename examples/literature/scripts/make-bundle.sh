@@ -46,9 +46,12 @@ install -m 0755 "$program" "$home/bin/literature"
 install -m 0755 "$operator" "$home/bin/zhuji"
 install -m 0755 "$here/scripts/make-secrets.sh" "$home/scripts/"
 install -m 0755 "$here/scripts/install.sh" "$home/install.sh"
-# Not what one machine keeps for itself: secrets and its own settings.
+# Not what one machine keeps for itself: secrets, backups and its own settings.
 for file in "$here"/deploy/* "$here/deploy/.env.example"; do
-  [[ $(basename "$file") == secrets ]] || cp -R "$file" "$home/deploy/"
+  case $(basename "$file") in
+    secrets | backup) ;;
+    *) cp -R "$file" "$home/deploy/" ;;
+  esac
 done
 cp "$here/.env.example" "$home/deploy/settings.example"
 cp -R "$root"/docs/. "$home/docs/"

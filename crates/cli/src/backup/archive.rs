@@ -1,6 +1,6 @@
 //! A backup as one file: a plain tar of its directory. What is inside is compressed already, or will not get smaller.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Stdio;
 
 use tokio::process::Command;
@@ -14,20 +14,22 @@ pub(crate) fn is_archive(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension == "tar")
 }
 
-/// Puts a directory into an archive, which has its name only when it is whole.
+/// Puts a directory into an archive, which has its name only when it is whole, and is for nobody else at any time.
 pub(super) async fn pack(directory: &Path, archive: &Path) -> Result<(), Failure> {
-    let mut part = archive.as_os_str().to_owned();
-    part.push(".part");
-    let part = PathBuf::from(part);
+    let parent = folder(archive);
+    // Removed when dropped.
+    let part = tempfile::Builder::new()
+        .prefix(".zhuji-backup-")
+        .suffix(".part")
+        .tempfile_in(parent)
+        .map_err(at(parent))?;
     let mut tar = Command::new("tar");
-    tar.arg("--create").arg("--file").arg(&part);
+    tar.arg("--create").arg("--file").arg(part.path());
     run(tar.arg("--directory").arg(directory).arg(".")).await?;
-    std::fs::File::open(&part)
-        .and_then(|file| {
-            file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
-            file.sync_all()
-        })
-        .and_then(|()| std::fs::rename(&part, archive))
+    part.as_file().sync_all().map_err(at(archive))?;
+    part.persist(archive)
+        .map_err(|error| error.error)
+        .and_then(|_| std::fs::File::open(parent)?.sync_all())
         .map_err(at(archive))
 }
 
@@ -46,12 +48,16 @@ pub(crate) async fn unpack(archive: &Path) -> Result<tempfile::TempDir, Failure>
 
 /// A directory for nobody else, on the same file system as the archive.
 pub(super) fn beside(archive: &Path) -> Result<tempfile::TempDir, Failure> {
-    let parent = archive.parent().filter(|parent| !parent.as_os_str().is_empty());
-    let parent = parent.unwrap_or(Path::new("."));
+    let parent = folder(archive);
     tempfile::Builder::new()
         .prefix(".zhuji-backup-")
         .tempdir_in(parent)
         .map_err(at(parent))
+}
+
+fn folder(archive: &Path) -> &Path {
+    let parent = archive.parent().filter(|parent| !parent.as_os_str().is_empty());
+    parent.unwrap_or(Path::new("."))
 }
 
 async fn run(tar: &mut Command) -> Result<(), Failure> {

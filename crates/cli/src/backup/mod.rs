@@ -26,7 +26,7 @@ use self::database::Database;
 use self::manifest::{Home, Manifest, Objects, at};
 use self::programs::Programs;
 use crate::failure::Failure;
-use crate::location::Place;
+use crate::location::{Place, nothing_waits};
 use crate::storage::say;
 
 pub(crate) async fn run(args: &Backup) -> Result<ExitCode, Failure> {
@@ -47,7 +47,10 @@ async fn backup(args: &Backup, to: &Path) -> Result<ExitCode, Failure> {
     };
     let store = match args.no_files {
         true => None,
-        false => Some(Place::configured_to_read().await?),
+        false => {
+            nothing_waits("the backup would lack their files").await?;
+            Some(Place::configured_to_read().await?)
+        }
     };
     let target = Target::new(to)?;
     let taken = take(

@@ -20,7 +20,7 @@ use crate::backup::database::Database;
 use crate::backup::manifest::{Manifest, Object};
 use crate::backup::{Opened, files, told};
 use crate::failure::Failure;
-use crate::location::Place;
+use crate::location::{Place, nothing_waits};
 use crate::storage::say;
 
 pub(crate) async fn run(args: &Restore) -> Result<ExitCode, Failure> {
@@ -43,7 +43,10 @@ pub(crate) async fn run(args: &Restore) -> Result<ExitCode, Failure> {
         None => None,
     };
     let store = match kept_files {
-        Some(_) => Some(Files::open(&opened).await?),
+        Some(_) => {
+            nothing_waits("they would be carried out over what is restored").await?;
+            Some(Files::open(&opened).await?)
+        }
         None => None,
     };
     if !args.force {

@@ -442,3 +442,54 @@ async fn what_cannot_work_is_said_before_anything_is_written() {
     site.run(&["backup", "--to", "rows", "--no-files"]).await.ok();
     assert!(!site.dir.path().join("rows/files").exists());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn both_sides_of_a_hybrid_site_are_kept() {
+    let server = OssServer::start(OssServerOptions::default()).await.unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let put = async |root: &Path, key: &str, text: &'static str| {
+        local(root).await.upload(key, text).await.unwrap();
+    };
+    put(&dir.path().join("seed"), "asl/pdfs/1.pdf", "shared").await;
+    put(&data, "asl/resident/1.csv", "resident").await;
+    // What a service is given: the kind of its store comes from the mode.
+    let variables: Vec<(String, String)> = [
+        ("DEPLOYMENT_MODE", "hybrid"),
+        ("STORAGE_LOCAL_DIR", data.to_str().unwrap()),
+        ("STORAGE_RESIDENT_PREFIXES", "asl/resident/"),
+        ("OSS_REGION", server.region()),
+        ("OSS_BUCKET", server.bucket()),
+        ("OSS_ENDPOINT", &server.endpoint()),
+        ("OSS_ACCESS_KEY_ID", server.access_key_id()),
+        ("OSS_ACCESS_KEY_SECRET", server.access_key_secret()),
+    ]
+    .map(|(name, value)| (name.to_owned(), value.to_owned()))
+    .to_vec();
+    let run = async |arguments: &[&str]| zhuji(dir.path(), &variables, arguments).await;
+    let bucket = format!("oss://{}", server.bucket());
+    run(&["storage", "cp", "-r", "local:seed", &bucket]).await.ok();
+
+    let backup = ["backup", "--no-database", "--to", "kept", "--json"];
+    let said: Value = serde_json::from_str(&run(&backup).await.ok()).unwrap();
+    assert_eq!(said["manifest"]["files"]["count"], 2, "{said}");
+    run(&["storage", "rm", "-r", &format!("{bucket}/asl")]).await.ok();
+    std::fs::remove_dir_all(&data).unwrap();
+    let restore = ["restore", "--no-database", "--from", "kept", "--verify"];
+    run(&restore).await.ok();
+    assert_eq!(server.object_bytes("asl/pdfs/1.pdf").unwrap(), "shared");
+    assert_eq!(
+        std::fs::read(data.join("asl/resident/1.csv")).unwrap(),
+        b"resident"
+    );
+    assert!(!data.join("asl/pdfs").exists());
+
+    // What the service has acknowledged and not sent yet is neither left out nor carried out over a restore.
+    let queue = data.join(".zhuji/outbox/queue");
+    std::fs::create_dir_all(&queue).unwrap();
+    std::fs::write(queue.join("00000000000000000001"), "{}").unwrap();
+    for command in [&["backup", "--no-database", "--to", "another"][..], &restore] {
+        run(command).await.failed(1, "wait in the outbox");
+    }
+    assert!(!dir.path().join("another").exists());
+}

@@ -54,17 +54,20 @@ pub(super) fn unreachable(error: &Error) -> bool {
 /// mended, and the object waits.
 pub(super) fn refused_for_good(error: &Error) -> bool {
     use ErrorKind as K;
-    let may_be_mended = matches!(
-        error.kind(),
-        K::Credential
-            | K::Signature
-            | K::ClockSkew
-            | K::Config
-            | K::UploadGone
-            | K::NoSpace
-            | K::ReadOnly
-            | K::Source
-    );
+    // An account in arrears and the like, which is about no object; one that is forbidden to this key says `AccessDenied`.
+    let closed = error.kind() == K::Denied && error.code().is_some_and(|code| code != "AccessDenied");
+    let may_be_mended = closed
+        || matches!(
+            error.kind(),
+            K::Credential
+                | K::Signature
+                | K::ClockSkew
+                | K::Config
+                | K::UploadGone
+                | K::NoSpace
+                | K::ReadOnly
+                | K::Source
+        );
     !(unreachable(error) || error.is_retryable() || may_be_mended)
 }
 
@@ -77,6 +80,8 @@ mod tests {
         let denied = || Error::new(ErrorKind::Denied, "upload", "k", "no");
         let of_the_store = denied().with_answer(403, Some("AccessDenied".to_owned()), Some("1".to_owned()));
         assert!(!unreachable(&of_the_store) && refused_for_good(&of_the_store));
+        let in_arrears = denied().with_answer(403, Some("UserDisable".to_owned()), Some("1".to_owned()));
+        assert!(!unreachable(&in_arrears) && !refused_for_good(&in_arrears));
         // A site's proxy whose way out is closed.
         let of_a_proxy = denied().with_answer(403, None, None);
         assert!(unreachable(&of_a_proxy) && !refused_for_good(&of_a_proxy));
