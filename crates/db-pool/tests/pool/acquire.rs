@@ -285,11 +285,17 @@ async fn a_full_server_makes_callers_wait_for_a_connection_given_back() {
     for task in tasks {
         task.await.unwrap().expect("waits instead of failing");
     }
-    let held: Vec<_> = futures_util::future::join_all((0..5).map(|_| pool.get())).await;
-    assert!(held.iter().all(Result::is_ok));
-    let error = pool.get().await.unwrap_err();
+    let mut held = Vec::new();
+    let error = loop {
+        match pool.get().await {
+            Ok(connection) => held.push(connection),
+            Err(error) => break error,
+        }
+    };
+    // 5, or one less for a while if one that has ended still counted at the server.
+    assert!((4..=5).contains(&held.len()), "{} held: {error}", held.len());
     // The pool has made do with what there is: to the caller all are busy, and the cause is told.
     assert_eq!(error.kind(), ErrorKind::Saturated, "{error}");
-    assert!(error.to_string().contains("53300"), "{error}");
-    assert_eq!(pool.status().max, 5);
+    assert!(held.len() < 5 || error.to_string().contains("53300"), "{error}");
+    assert_eq!(pool.status().max as usize, held.len());
 }
